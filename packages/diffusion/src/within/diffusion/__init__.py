@@ -1,0 +1,1 @@
+"""Model schedules for diffusion sampling."""

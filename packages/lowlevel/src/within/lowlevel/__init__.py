@@ -1,0 +1,1 @@
+"""Image restoration networks pruned for peak memory."""

@@ -1,0 +1,1 @@
+"""Architecture search: spaces, encoders, predictors, super-networks."""

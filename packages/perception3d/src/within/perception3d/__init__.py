@@ -1,0 +1,1 @@
+"""3D detection: sparse convolution, Ada3D, CenterPoint, PVCNN."""

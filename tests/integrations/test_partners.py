@@ -20,10 +20,8 @@ def parameters(model: torch.nn.Module) -> int:
 
 def test_torch_is_the_one_of_the_main_environment():
     """Would catch an install that replaced torch, which every partner does when its dependencies are followed."""
-    pinned = [
-        line for line in open(torchvision_shim.Path(__file__).parents[2] / "constraints.txt") if "torch==" in line
-    ]
-    assert f"torch=={torch.__version__.split('+')[0]}\n" in pinned
+    pins = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
+    assert f"torch=={torch.__version__.split('+')[0]}" in pins
     assert metadata.version("torchvision") == "0.28.0"
 
 

@@ -1,0 +1,388 @@
+"""Training of any network with mmengine's Runner: in place, resumable to the bit, alone or on many processes.
+
+The network is wrapped for the Runner while `fit` runs and comes back as the plain module it was.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from mmengine.hooks import EMAHook, Hook
+from torch import nn
+
+from within.core.distill import Distillation, FeatureDistillation
+from within.core.errors import WithinError, missing_extra
+from within.core.files import write_json
+from within.core.train.adapter import TrainedModel
+from within.core.train.batches import as_source
+from within.core.train.checkpoint import AtomicCheckpointHook, checkpoints
+from within.core.train.finite import require_finite
+from within.core.train.freeze import FreezeBatchNormHook
+from within.core.train.history import HistoryHook
+from within.core.train.launch import Launch, launch, share_buffers
+from within.core.train.loop import StepLoop, Validate, ValidationLoop
+from within.core.train.objective import Loss, Objective
+from within.core.train.optimization import Schedule, optimizer_wrapper, schedule_configs
+from within.core.train.progress_bar import ProgressHook
+from within.core.train.randomness import MODEL, preserved_randomness, seed_everything, step_seed
+from within.core.train.result import TrainingResult
+from within.core.train.runner import QuietRunner
+from within.core.train.steps import StepLoader
+from within.core.train.stop import StopHook, TrainingStoppedError, stop_requests
+
+
+def fit(
+    model: nn.Module,
+    data: Any,
+    *,
+    iterations: int,
+    batch_size: int | None = None,
+    loss: Loss | None = None,
+    teacher: nn.Module | None = None,
+    distillation: Distillation | Sequence[Distillation] = (),
+    objective: Callable[..., Any] | None = None,
+    optimizer: Mapping[str, Any] = {"type": "Adam", "lr": 1e-3},  # noqa: B006 - never changed
+    schedule: Schedule = None,
+    clip_gradients: float | None = None,
+    parameter_options: Mapping[str, Any] | None = None,
+    ema: float | None = None,
+    freeze_batch_norm_at: int | None = None,
+    validate: Validate | None = None,
+    validate_every: int | None = None,
+    run_directory: str | Path | None = None,
+    checkpoint_every: int = 1000,
+    keep_checkpoints: int = 2,
+    resume: bool = False,
+    seed: int = 0,
+    deterministic: bool = False,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    channels_last: bool = False,
+    threads: int | None = None,
+    workers: int | None = None,
+    log_every: int = 50,
+    tensorboard: bool = False,
+    hooks: Sequence[Hook] = (),
+    description: str = "Training",
+) -> TrainingResult:
+    """Trains `model` in place.
+
+    The same arguments give the same weights, bit for bit on CPU with an equal number of threads, whether the run is
+    interrupted and resumed or not. Under torchrun or Slurm every process calls `fit` and gets the same weights.
+
+    Arguments:
+        model: any module, `fx.GraphModule` included.
+        data: tensors `inputs` or `(inputs, target)`, a map-style dataset of such items, a `DataLoader` (its dataset,
+            collation, batch size and workers are taken) or a `BatchSource`.
+        iterations: optimizer steps in all.
+        batch_size: items a step and process.
+        loss: `loss(output, target) -> scalar`.
+        teacher, distillation: the network to imitate and how; without `loss`, targets are not needed.
+        objective: instead of the three above, `objective(network, inputs, target) -> {name: scalar}` for training that
+            does more than one forward pass; where it is a module, its parameters are trained along.
+        optimizer: class of torch.optim and its arguments.
+        schedule: None, `"cosine"`, or mmengine schedulers, counted in iterations.
+        clip_gradients: largest norm of all gradients together.
+        parameter_options: mmengine's `paramwise_cfg`, e.g. `{"norm_decay_mult": 0}`.
+        ema: decay of the exponential moving average of the weights; the model ends with the averaged weights.
+        freeze_batch_norm_at: iteration from which batch norm keeps its running statistics (0: from the start).
+        validate: `validate(network) -> {name: figure}`, called every `validate_every` iterations and at the end.
+        run_directory: receives `checkpoints/`, `logs/` and `training.json`; None keeps nothing.
+        checkpoint_every, keep_checkpoints: how often a checkpoint is written, and how many stay.
+        resume: continue from the last checkpoint in the run directory, if there is one.
+        seed: decides the order of the items and all random numbers.
+        deterministic: on CUDA, only algorithms that repeat to the bit.
+        device: None takes CUDA where there is one.
+        precision: `float16` or `bfloat16` for mixed precision on CUDA.
+        channels_last: lay out weights and images so during training.
+        threads: CPU threads of torch during training.
+        workers: processes that prepare batches ahead.
+        log_every: iterations a line of the log and an entry of `losses` cover.
+        tensorboard: log for TensorBoard as well.
+        hooks: further mmengine hooks.
+        description: label of the progress bar.
+
+    Returns:
+        The trained model with the record of the run.
+
+    Raises:
+        WithinError: bad arguments or data; NaN in weights, data or loss; a checkpoint that cannot be written (earlier
+            ones stay) or read; the run directory holds checkpoints and `resume` is not set.
+        TrainingStoppedError: Ctrl-C or SIGTERM; everything up to there is in the checkpoint it names.
+    """
+    started = time.perf_counter()
+    _check(model, iterations, seed, checkpoint_every, ema, validate, validate_every, teacher, objective, loss)
+    source, batch_size, workers = as_source(data, batch_size, workers)
+    launched = launch(device)
+    wrapper = optimizer_wrapper(
+        optimizer,
+        clip_gradients=clip_gradients,
+        parameter_options=parameter_options,
+        precision=precision,
+        device=launched.device,
+    )
+    schedulers = schedule_configs(schedule, iterations)
+    settings = {
+        "iterations": iterations,
+        "batch_size": batch_size,
+        "processes": launched.world_size,
+        "items": len(source),
+        "seed": seed,
+        "optimizer": repr(wrapper),
+        "schedule": repr(schedulers),
+        "ema": ema,
+        "freeze_batch_norm_at": freeze_batch_norm_at,
+    }
+    checkpoint_folder, last = _checkpoint_folder(run_directory, resume)
+    history = HistoryHook(log_every)
+    loader = StepLoader(
+        source,
+        batch_size=batch_size,
+        steps=iterations,
+        seed=seed,
+        rank=launched.rank,
+        world_size=launched.world_size,
+        workers=workers,
+    )
+
+    with ExitStack() as stack:
+        stack.enter_context(preserved_randomness())
+        request = stack.enter_context(stop_requests())
+        stack.enter_context(_training_state(model, teacher, launched, channels_last, threads))
+        seed_everything(step_seed(seed, 0, 0, MODEL))  # distillation adapters draw their first weights
+        objective = objective or _objective(model, loader, launched, loss, teacher, distillation)
+        saver = AtomicCheckpointHook(checkpoint_folder, interval=checkpoint_every, keep=keep_checkpoints)
+        stopper = StopHook(request, saver if run_directory is not None else None, launched)
+        progress = ProgressHook(description) if launched.is_main else None
+        logs = stack.enter_context(_log_folder(run_directory))
+        custom: list[Any] = [history, stopper, *hooks]
+        if progress is not None:
+            stack.callback(progress.close)
+            custom.append(progress)
+        if freeze_batch_norm_at is not None:
+            custom.append(FreezeBatchNormHook(freeze_batch_norm_at))
+        average = None if ema is None else EMAHook("ExponentialMovingAverage", momentum=1 - ema)
+        if average is not None:
+            custom.append(average)
+        if deterministic:
+            stack.enter_context(_deterministic_algorithms())
+        with _disk_errors(logs):
+            runner = QuietRunner(
+                launched=launched,
+                settings=settings,
+                model=TrainedModel(model, objective, channels_last=channels_last),
+                work_dir=str(logs),
+                train_dataloader=loader,
+                train_cfg={
+                    "type": StepLoop,
+                    "max_iters": iterations,
+                    "val_interval": validate_every or iterations,
+                    "teacher": teacher,
+                    "history": history,
+                },
+                optim_wrapper=wrapper,
+                param_scheduler=schedulers or None,
+                **_validation(validate, launched),
+                default_hooks={
+                    "sampler_seed": None,  # the order of the items is the loader's affair
+                    "logger": {"type": "LoggerHook", "interval": log_every, "log_metric_by_epoch": False},
+                    "checkpoint": saver if run_directory is not None else None,
+                },
+                custom_hooks=custom,
+                load_from=None if last is None else str(last),
+                resume=last is not None,
+                log_processor={"by_epoch": False, "window_size": log_every},
+                visualizer={"type": "Visualizer", "vis_backends": _backends(run_directory, tensorboard)},
+                randomness={"seed": seed},
+                experiment_name=f"fit-{uuid4().hex}",
+            )
+            stack.callback(runner.release)
+            runner.train()
+        if stopper.stopped_at is not None:
+            raise _stopped(stopper.stopped_at, saver if run_directory is not None else None)
+        if average is not None:
+            average._swap_ema_parameters()
+        share_buffers(model, launched)
+
+    result = TrainingResult(
+        model=model,
+        iterations=iterations,
+        losses=tuple(history.losses),
+        metrics=tuple(history.metrics),
+        seconds=time.perf_counter() - started,
+        resumed_from=None if last is None else int(last.stem.split("_")[1]),
+        checkpoint=checkpoints(checkpoint_folder)[-1] if run_directory is not None else None,
+    )
+    if run_directory is not None and launched.is_main:
+        record = {"settings": settings, "losses": result.losses, "metrics": result.metrics, "seconds": result.seconds}
+        write_json(Path(run_directory) / "training.json", record)
+    return result
+
+
+def _check(
+    model: nn.Module,
+    iterations: int,
+    seed: int,
+    checkpoint_every: int,
+    ema: float | None,
+    validate: Any,
+    validate_every: int | None,
+    teacher: nn.Module | None,
+    objective: Any,
+    loss: Any,
+) -> None:
+    for name, value, least in (
+        ("iterations", iterations, 1),
+        ("seed", seed, 0),
+        ("checkpoint_every", checkpoint_every, 1),
+        ("validate_every", 1 if validate_every is None else validate_every, 1),
+    ):
+        if value < least:
+            raise WithinError(f"{name} is {value}", todo=f"pass at least {least}")
+    if ema is not None and not 0 < ema < 1:
+        raise WithinError(f"ema is {ema}", todo="pass a decay between 0 and 1, such as 0.999")
+    if validate_every is not None and validate is None:
+        raise WithinError("validate_every is given but validate is not", todo="pass validate= as well")
+    if teacher is model:
+        raise WithinError("The teacher is the model itself", todo="pass a copy made before the model was compressed")
+    if objective is not None and (loss is not None or teacher is not None):
+        raise WithinError("objective replaces loss, teacher and distillation", todo="pass one or the other")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise WithinError("The model has no parameter that could be trained", where=type(model).__name__)
+    require_finite(model)
+    if teacher is not None:
+        require_finite(teacher, what="teacher")
+
+
+def _checkpoint_folder(run_directory: str | Path | None, resume: bool) -> tuple[Path, Path | None]:
+    """Returns the folder and the checkpoint to resume from."""
+    if run_directory is None:
+        if resume:
+            raise WithinError("Without a run directory there is nothing to resume", todo="pass run_directory=")
+        return Path(), None
+    folder = Path(run_directory) / "checkpoints"
+    existing = checkpoints(folder)
+    if existing and not resume:
+        raise WithinError(
+            "The run directory already holds checkpoints",
+            where=str(folder),
+            todo="resume that run (resume=True), or choose another run directory",
+        )
+    return folder, existing[-1] if existing else None
+
+
+@contextmanager
+def _log_folder(run_directory: str | Path | None) -> Iterator[Path]:
+    if run_directory is not None:
+        yield Path(run_directory) / "logs"
+        return
+    with tempfile.TemporaryDirectory(prefix="within-fit-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _training_state(
+    model: nn.Module, teacher: nn.Module | None, launched: Launch, channels_last: bool, threads: int | None
+) -> Iterator[None]:
+    """Sets devices, layouts, modes and threads for the training and puts them back afterwards."""
+    networks = [model] if teacher is None else [model, teacher]
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    previous_threads = torch.get_num_threads()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    for network in networks:
+        network.to(launched.device)
+        if channels_last:
+            network.to(memory_format=layout)  # type: ignore[call-overload]
+    if teacher is not None:
+        teacher.eval()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(previous_threads)
+        for network in networks:
+            if channels_last:
+                network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for module, mode in modes:
+            module.training = mode
+        model.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _deterministic_algorithms() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+@contextmanager
+def _disk_errors(logs: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WithinError(
+            f"Training could not write its files: {error.strerror or error}",
+            where=str(error.filename or logs),
+            todo="free disk space or choose another run directory, then resume: earlier checkpoints are intact",
+        ) from error
+
+
+def _objective(
+    model: nn.Module,
+    loader: StepLoader,
+    launched: Launch,
+    loss: Loss | None,
+    teacher: nn.Module | None,
+    distillation: Distillation | Sequence[Distillation],
+) -> Objective:
+    objective = Objective(loss, teacher, distillation)
+    for term in objective.terms:
+        if isinstance(term, FeatureDistillation) and teacher is not None:
+            inputs = loader[0][0]
+            values = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+            term.prepare(model, teacher, tuple(value.to(launched.device) for value in values))
+    return objective
+
+
+def _validation(validate: Validate | None, launched: Launch) -> dict[str, Any]:
+    if validate is None:
+        return {}
+    config = {"type": ValidationLoop, "validate": validate, "launched": launched}
+    return {"val_dataloader": [0], "val_evaluator": [], "val_cfg": config}  # the first two: mmengine insists
+
+
+def _backends(run_directory: str | Path | None, tensorboard: bool) -> list[dict[str, Any]]:
+    backends = [] if run_directory is None else [{"type": "LocalVisBackend"}]
+    if tensorboard:
+        try:
+            import torch.utils.tensorboard  # noqa: F401
+        except Exception as error:  # a broken torchvision beside it raises RuntimeError
+            raise missing_extra("within-core", "tensorboard", error) from error
+        backends.append({"type": "TensorboardVisBackend"})
+    return backends
+
+
+def _stopped(iteration: int, saver: AtomicCheckpointHook | None) -> TrainingStoppedError:
+    if saver is None:
+        return TrainingStoppedError(
+            f"Training was stopped after iteration {iteration}; nothing was saved",
+            todo="pass a run directory to make it resumable",
+        )
+    return TrainingStoppedError(
+        f"Training was stopped after iteration {iteration}; everything up to there is saved",
+        where=str(saver.last_ckpt),
+        todo="run the same command again with resume to go on",
+    )

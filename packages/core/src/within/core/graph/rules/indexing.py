@@ -1,0 +1,91 @@
+"""Selecting positions: by number, by index tensor, by unbinding."""
+
+from __future__ import annotations
+
+from within.core.graph.coupling import Coupling
+from within.core.graph.labels import Component
+from within.core.graph.operator import Operator, integer, shape_of, tensor_of
+from within.core.graph.rules.table import rule
+
+
+def _taken(coupling: Coupling, op: Operator, axis: int, position: int) -> list[Component]:
+    components = []
+    for item in coupling.of(op["self"]):
+        if axis not in item.axes:
+            components.append(item.moved([a - (a > axis) for a in item.axes]))
+        elif len(item.axes) > 1:
+            index = tuple(position if a == axis else slice(None) for a in item.axes)
+            axes = tuple(a - (a > axis) for a in item.axes if a != axis)
+            components.append(Component(axes, item.ids[index]))
+    return components
+
+
+def _fix(coupling: Coupling, op: Operator, axis: int) -> None:
+    for item in coupling.of(op["self"]):
+        if item.axes == (axis,):
+            coupling.sets.freeze(item.ids, "single channels are selected by number")
+
+
+@rule("select", storage="view")
+def select(coupling: Coupling, op: Operator) -> None:
+    """One position of an axis."""
+    axis, length = op.axis(), shape_of(op["self"])[op.axis()]
+    _fix(coupling, op, axis)
+    coupling.put(op, _taken(coupling, op, axis, integer(op["index"]) % length))
+
+
+@rule("unbind", storage="view")
+def unbind(coupling: Coupling, op: Operator) -> None:
+    """All positions of an axis, as separate tensors."""
+    axis = op.axis()
+    _fix(coupling, op, axis)
+    for position in range(len(op.shapes)):
+        coupling.put(op, _taken(coupling, op, axis, position), position)
+
+
+@rule("index_select", "gather", "take_along_dim")
+def index_select(coupling: Coupling, op: Operator) -> None:
+    """Positions of one axis by an index tensor: that axis is fixed, the others pass."""
+    axis = op.axis()
+    coupling.freeze(op["self"], "channels are selected by an index tensor", [axis])
+    coupling.freeze(op["index"], "an index tensor")
+    coupling.put(op, [item for item in coupling.of(op["self"]) if axis not in item.axes])
+
+
+@rule("index")
+def index(coupling: Coupling, op: Operator) -> None:
+    """Advanced indexing: indexed axes are fixed, the axes after a run of indexed ones pass."""
+    source, indices = op["self"], list(op["indices"])
+    shape = shape_of(source)
+    indexed = [axis for axis, item in enumerate(indices) if item is not None]
+    coupling.freeze(source, "channels are selected by an index tensor", indexed)
+    for item in indices:
+        coupling.freeze(item, "an index tensor")
+    boolean = any(tensor is not None and str(tensor.dtype) == "torch.bool" for tensor in map(_tensor, indices))
+    if boolean or indexed != list(range(indexed[0], indexed[-1] + 1)):
+        coupling.freeze(source, "irregular indexing")
+        return
+    grown = len(op.shape) - (len(shape) - len(indexed))  # axes that the index tensors broadcast to
+    components = []
+    for item in coupling.of(source):
+        if set(item.axes) & set(indexed):
+            continue
+        components.append(item.moved([a if a < indexed[0] else a - len(indexed) + grown for a in item.axes]))
+    coupling.put(op, components)
+
+
+def _tensor(value: object):  # type: ignore[no-untyped-def]
+    from torch import fx
+
+    return tensor_of(value) if isinstance(value, fx.Node) else None
+
+
+@rule("embedding")
+def embedding(coupling: Coupling, op: Operator) -> None:
+    """A row of the table for each index: rows are fixed, columns start a group."""
+    coupling.freeze(op["weight"], "rows of an embedding table", [0])
+    coupling.freeze(op["indices"], "an index tensor")
+    columns = coupling.along(op["weight"], 1)
+    coupling.source(columns)
+    if columns is not None:
+        coupling.put(op, [Component((len(op.shape) - 1,), columns)])

@@ -11,11 +11,15 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
+from within.core.cost import Budget, Macs, PeakMemory
+from within.core.cost.budget import achieved
 from within.core.errors import WithinError
+from within.core.graph import trace
 from within.core.report import (
     AliveTensor,
     BudgetRow,
@@ -35,6 +39,7 @@ from within.core.report import (
     read_report,
     write_report,
 )
+from within.core.report.from_graph import budget_rows, group_widths, memory_timeline, notices, predicted_costs
 from within.core.report.images import png
 from within.core.report.memory_plot import HEIGHT, WIDTH, memory_plot, tick_step
 from within.core.report.page import page
@@ -279,3 +284,47 @@ def test_timeline_needs_as_many_bytes_as_operators():
     """Would catch a timeline shifted by one against its operators."""
     with pytest.raises(ValueError, match="live byte counts"):
         MemoryTimeline("dense", ("a", "b"), (1,))
+
+
+class TwoBranches(torch.nn.Module):
+    """A small network with a long skip, and an operator that has no rule when asked for."""
+
+    def __init__(self, strange: bool = False) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.second = torch.nn.Conv2d(8, 6, 3, padding=1)
+        self.last = torch.nn.Conv2d(14, 3, 3, padding=1)
+        self.strange = strange
+
+    def forward(self, x):
+        skip = self.first(x).relu()
+        inner = torch.fft.fft2(skip).real if self.strange else skip
+        return self.last(torch.cat([skip, self.second(inner)], dim=1))
+
+
+def test_parts_read_off_a_graph_agree_with_its_costs():
+    """Would catch a plot, a width or a cost row that tells another story than the costs that were solved for."""
+    graph = trace(TwoBranches(), (torch.zeros(1, 3, 16, 16),))
+    decision = {group.name: group.size // 2 for group in graph.channel_groups()}
+    dense, slim = memory_timeline("dense", graph), memory_timeline("slim", graph, decision)
+    assert (dense.peak, slim.peak) == (PeakMemory()(graph), PeakMemory()(graph, decision))
+    for timeline in (dense, slim):
+        assert sum(tensor.bytes for tensor in timeline.alive_at_peak) == timeline.peak
+        assert all(4 * math.prod(tensor.shape) == tensor.bytes for tensor in timeline.alive_at_peak)
+        assert all(tensor.born <= timeline.peak_index <= tensor.last_used for tensor in timeline.alive_at_peak)
+    assert [(group.before, group.after) for group in group_widths(graph, decision)] == [(8, 4), (6, 3)]
+    macs = next(row for row in predicted_costs(graph, decision) if row.name == Macs().name)
+    assert (macs.before, macs.after) == (Macs()(graph), Macs()(graph, decision))
+    (row,) = budget_rows(achieved([Budget(PeakMemory(), fraction=0.9)], graph, decision))
+    assert row.held
+    assert (row.before, row.achieved) == (dense.peak, slim.peak)
+    assert parse(page(ReportContent("r", costs=(macs,), budgets=(row,), memory=(dense, slim)))).open == []
+
+
+def test_what_was_left_alone_is_named():
+    """Would catch an operator without a rule, or a frozen parameter, that the report is silent about."""
+    graph = trace(TwoBranches(strange=True), (torch.zeros(1, 3, 16, 16),))
+    said = " ".join(f"{notice.subject} {notice.reason}" for notice in notices(graph))
+    assert "fft2" in said
+    assert "has no rule" in said
+    assert "first.weight" in said

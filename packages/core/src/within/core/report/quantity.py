@@ -14,15 +14,15 @@ def quantity(value: float | None, unit: str, places: int | None = None) -> str:
 
     Arguments:
         value: in `unit`; None prints as a dash.
-        unit: "B" prints in KiB, MiB or GiB; "MAC", "parameters" and "FLOP" in thousands, millions or billions; "s" and
-            "ms" in whichever of the two fits; any other unit is printed as it is.
+        unit: "B" or "bytes" prints in KiB, MiB or GiB; "MAC", "parameters" and "FLOP" in thousands, millions or
+            billions; "s" and "ms" in whichever of the two fits; any other unit is printed as it is.
         places: decimal places, for units that are not scaled.
     """
     if value is None:
         return NO_VALUE
     if not math.isfinite(value):
         return f"{value} {unit}".strip()
-    if unit == "B":
+    if unit in ("B", "bytes"):
         return _bytes(value)
     if unit in ("s", "ms"):
         return _time(value * 1000 if unit == "s" else value)

@@ -27,6 +27,8 @@ help:  ## list the targets
 
 $(STAMP):
 	@echo "Setting up $(VENV) (once; about two minutes)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is too old: Within needs Python 3.11 or later; try make PYTHON=python3.11"; exit 1; }
 	@rm -f $(VENV)/.stamp-*
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PACKAGES:%=-e packages/%) -e ".[dev,docs]"

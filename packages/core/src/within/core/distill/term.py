@@ -1,6 +1,6 @@
 """What every distillation method is to the training: one weighted term of the loss,
 
-    L = prod_i(task_weight_i) * L_task + sum_i weight_i * D_i(student, teacher).
+L = prod_i(task_weight_i) * L_task + sum_i weight_i * D_i(student, teacher).
 """
 
 from __future__ import annotations

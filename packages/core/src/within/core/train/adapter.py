@@ -10,6 +10,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from within.core.errors import WithinError
 from within.core.train.batch_norm import freeze_batch_norm
 
 
@@ -38,8 +39,7 @@ class TrainedModel(BaseModel):
         arguments = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
         if self.channels_last:
             arguments = tuple(
-                value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
-                for value in arguments
+                value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value for value in arguments
             )
         return dict(self.objective(self.network, arguments, target))
 
@@ -48,7 +48,13 @@ class TrainedModel(BaseModel):
 
         Raises:
             NonFiniteLossError: when the sum is NaN or infinite.
+            WithinError: when a term is no scalar.
         """
+        for name, value in losses.items():
+            if value.ndim:
+                raise WithinError(
+                    f"{name} has the shape {tuple(value.shape)}", where="loss", todo="return a scalar: sum or mean it"
+                )
         total = torch.stack(list(losses.values())).sum() if len(losses) > 1 else next(iter(losses.values()))
         if not torch.isfinite(total):
             raise NonFiniteLossError
@@ -66,3 +72,10 @@ class TrainedModel(BaseModel):
 
     def init_weights(self) -> None:
         """Does nothing: mmengine would call the network's own `init_weights` and wipe out trained weights."""
+
+
+def trained_model(model: Any) -> TrainedModel:
+    """Returns the `TrainedModel` inside what mmengine calls the model, which several processes wrap once more."""
+    found = getattr(model, "module", model)
+    assert isinstance(found, TrainedModel)
+    return found

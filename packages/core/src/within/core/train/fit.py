@@ -21,9 +21,9 @@ from within.core.distill import Distillation, FeatureDistillation
 from within.core.errors import WithinError, missing_extra
 from within.core.files import write_json
 from within.core.train.adapter import TrainedModel
+from within.core.train.arguments import check_arguments
 from within.core.train.batches import as_source
 from within.core.train.checkpoint import AtomicCheckpointHook, checkpoints
-from within.core.train.finite import require_finite
 from within.core.train.freeze import FreezeBatchNormHook
 from within.core.train.history import HistoryHook
 from within.core.train.launch import Launch, launch, share_buffers
@@ -36,6 +36,7 @@ from within.core.train.result import TrainingResult
 from within.core.train.runner import QuietRunner
 from within.core.train.steps import StepLoader
 from within.core.train.stop import StopHook, TrainingStoppedError, stop_requests
+from within.core.train.surroundings import deterministic_algorithms, disk_errors, training_state
 
 
 def fit(
@@ -48,7 +49,7 @@ def fit(
     teacher: nn.Module | None = None,
     distillation: Distillation | Sequence[Distillation] = (),
     objective: Callable[..., Any] | None = None,
-    optimizer: Mapping[str, Any] = {"type": "Adam", "lr": 1e-3},  # noqa: B006 - never changed
+    optimizer: Mapping[str, Any] = {"type": "Adam", "lr": 1e-3},
     schedule: Schedule = None,
     clip_gradients: float | None = None,
     parameter_options: Mapping[str, Any] | None = None,
@@ -100,8 +101,8 @@ def fit(
         seed: decides the order of the items and all random numbers.
         deterministic: on CUDA, only algorithms that repeat to the bit.
         device: None takes CUDA where there is one.
-        precision: `float16` or `bfloat16` for mixed precision on CUDA.
-        channels_last: lay out weights and images so during training.
+        precision: `float16` (CUDA) or `bfloat16` (CUDA, and CPUs with AVX512-BF16 or AMX) for mixed precision.
+        channels_last: lay out weights and images so during training; faster for convolutions on CPU and CUDA.
         threads: CPU threads of torch during training.
         workers: processes that prepare batches ahead.
         log_every: iterations a line of the log and an entry of `losses` cover.
@@ -118,7 +119,7 @@ def fit(
         TrainingStoppedError: Ctrl-C or SIGTERM; everything up to there is in the checkpoint it names.
     """
     started = time.perf_counter()
-    _check(model, iterations, seed, checkpoint_every, ema, validate, validate_every, teacher, objective, loss)
+    check_arguments(model, iterations, seed, checkpoint_every, ema, validate, validate_every, teacher, objective, loss)
     source, batch_size, workers = as_source(data, batch_size, workers)
     launched = launch(device)
     wrapper = optimizer_wrapper(
@@ -137,6 +138,7 @@ def fit(
         "seed": seed,
         "optimizer": repr(wrapper),
         "schedule": repr(schedulers),
+        "precision": precision,
         "ema": ema,
         "freeze_batch_norm_at": freeze_batch_norm_at,
     }
@@ -155,7 +157,7 @@ def fit(
     with ExitStack() as stack:
         stack.enter_context(preserved_randomness())
         request = stack.enter_context(stop_requests())
-        stack.enter_context(_training_state(model, teacher, launched, channels_last, threads))
+        stack.enter_context(training_state(model, teacher, launched, channels_last, threads))
         seed_everything(step_seed(seed, 0, 0, MODEL))  # distillation adapters draw their first weights
         objective = objective or _objective(model, loader, launched, loss, teacher, distillation)
         saver = AtomicCheckpointHook(checkpoint_folder, interval=checkpoint_every, keep=keep_checkpoints)
@@ -172,8 +174,8 @@ def fit(
         if average is not None:
             custom.append(average)
         if deterministic:
-            stack.enter_context(_deterministic_algorithms())
-        with _disk_errors(logs):
+            stack.enter_context(deterministic_algorithms())
+        with disk_errors(logs):
             runner = QuietRunner(
                 launched=launched,
                 settings=settings,
@@ -226,41 +228,6 @@ def fit(
     return result
 
 
-def _check(
-    model: nn.Module,
-    iterations: int,
-    seed: int,
-    checkpoint_every: int,
-    ema: float | None,
-    validate: Any,
-    validate_every: int | None,
-    teacher: nn.Module | None,
-    objective: Any,
-    loss: Any,
-) -> None:
-    for name, value, least in (
-        ("iterations", iterations, 1),
-        ("seed", seed, 0),
-        ("checkpoint_every", checkpoint_every, 1),
-        ("validate_every", 1 if validate_every is None else validate_every, 1),
-    ):
-        if value < least:
-            raise WithinError(f"{name} is {value}", todo=f"pass at least {least}")
-    if ema is not None and not 0 < ema < 1:
-        raise WithinError(f"ema is {ema}", todo="pass a decay between 0 and 1, such as 0.999")
-    if validate_every is not None and validate is None:
-        raise WithinError("validate_every is given but validate is not", todo="pass validate= as well")
-    if teacher is model:
-        raise WithinError("The teacher is the model itself", todo="pass a copy made before the model was compressed")
-    if objective is not None and (loss is not None or teacher is not None):
-        raise WithinError("objective replaces loss, teacher and distillation", todo="pass one or the other")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise WithinError("The model has no parameter that could be trained", where=type(model).__name__)
-    require_finite(model)
-    if teacher is not None:
-        require_finite(teacher, what="teacher")
-
-
 def _checkpoint_folder(run_directory: str | Path | None, resume: bool) -> tuple[Path, Path | None]:
     """Returns the folder and the checkpoint to resume from."""
     if run_directory is None:
@@ -285,59 +252,6 @@ def _log_folder(run_directory: str | Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="within-fit-") as folder:
         yield Path(folder)
-
-
-@contextmanager
-def _training_state(
-    model: nn.Module, teacher: nn.Module | None, launched: Launch, channels_last: bool, threads: int | None
-) -> Iterator[None]:
-    """Sets devices, layouts, modes and threads for the training and puts them back afterwards."""
-    networks = [model] if teacher is None else [model, teacher]
-    modes = [(module, module.training) for network in networks for module in network.modules()]
-    previous_threads = torch.get_num_threads()
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    for network in networks:
-        network.to(launched.device)
-        if channels_last:
-            network.to(memory_format=layout)  # type: ignore[call-overload]
-    if teacher is not None:
-        teacher.eval()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(previous_threads)
-        for network in networks:
-            if channels_last:
-                network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        for module, mode in modes:
-            module.training = mode
-        model.zero_grad(set_to_none=True)
-
-
-@contextmanager
-def _deterministic_algorithms() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
-
-
-@contextmanager
-def _disk_errors(logs: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise WithinError(
-            f"Training could not write its files: {error.strerror or error}",
-            where=str(error.filename or logs),
-            todo="free disk space or choose another run directory, then resume: earlier checkpoints are intact",
-        ) from error
 
 
 def _objective(

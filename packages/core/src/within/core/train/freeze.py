@@ -1,4 +1,4 @@
-"""Batch norm whose running statistics stand still from a given iteration on, as quantisation-aware training wants it."""
+"""Batch norm whose running statistics stand still from an iteration on, as quantisation-aware training wants it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from torch import nn
+
+from within.core.train.adapter import trained_model
 
 
 class FreezeBatchNormHook(Hook):
@@ -27,7 +29,7 @@ class FreezeBatchNormHook(Hook):
         self._freeze(runner.model, runner.iter + 1)
 
     def _freeze(self, model: nn.Module, iteration: int) -> None:
-        adapter: Any = getattr(model, "module", model)
+        adapter = trained_model(model)
         if iteration >= self.begin and not adapter.batch_norm_is_frozen:
             adapter.batch_norm_is_frozen = True
             adapter.train(adapter.training)

@@ -12,7 +12,7 @@ from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
-from within.core.train.adapter import NonFiniteLossError
+from within.core.train.adapter import NonFiniteLossError, trained_model
 from within.core.train.finite import explain_non_finite_loss
 from within.core.train.launch import Launch
 from within.core.train.randomness import MODEL, preserved_randomness, seed_everything, step_seed
@@ -67,12 +67,11 @@ class StepLoop(IterBasedTrainLoop):
         try:
             super().run_iter(data_batch)
         except NonFiniteLossError:
-            model = getattr(self.runner.model, "module", self.runner.model)
             raise explain_non_finite_loss(
                 iteration=self._iter + 1,
                 batch=data_batch,
                 item_names=self.dataloader.item_names(self._iter),
-                network=model.network,
+                network=trained_model(self.runner.model).network,
                 teacher=self.teacher,
                 learning_rate=self.runner.optim_wrapper.get_lr()["lr"][0],
             ) from None
@@ -103,7 +102,7 @@ class ValidationLoop(BaseLoop):
         self.runner.call_hook("before_val")
         self.runner.call_hook("before_val_epoch")
         self.runner.model.eval()
-        network = getattr(self.runner.model, "module", self.runner.model).network
+        network = trained_model(self.runner.model).network
         figures: list[Any] = [None]
         if self.launched.is_main:
             with torch.no_grad(), preserved_randomness():

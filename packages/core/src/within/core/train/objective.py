@@ -1,6 +1,6 @@
 """What a training step minimises: the loss against the labels plus the distillation terms.
 
-    L = prod_i(task_weight_i) * L_task(net(x), y) + sum_i weight_i * D_i(net(x), teacher(x))
+L = prod_i(task_weight_i) * L_task(net(x), y) + sum_i weight_i * D_i(net(x), teacher(x))
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from within.core.distill import Distillation
 from within.core.errors import WithinError
@@ -61,10 +62,10 @@ class Objective(nn.Module):
             if teacher is not None:
                 for term in self.terms:
                     stack.enter_context(term.watch(network, teacher))
-            output = network(*inputs)
+            output = _single_precision(network(*inputs))
             if teacher is not None:
                 with torch.no_grad():
-                    teacher_output = teacher(*inputs)
+                    teacher_output = _single_precision(teacher(*inputs))
         losses: dict[str, Tensor] = {}
         if self.loss is not None:
             if target is None:
@@ -81,6 +82,16 @@ class Objective(nn.Module):
             value = term(output, teacher_output)
             losses[f"loss_distillation_{position}"] = value if term.weight == 1 else term.weight * value
         return losses
+
+
+def _single_precision(output: Any) -> Any:
+    """Returns outputs of a half-precision network as float32: differences to a target must not be rounded."""
+
+    def convert(value: Any) -> Any:
+        half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+        return value.float() if half else value
+
+    return tree_map(convert, output)
 
 
 class _Held:

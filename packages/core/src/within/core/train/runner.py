@@ -9,15 +9,18 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
+from within.core.train.adapter import trained_model
 from within.core.train.checkpoint import read_checkpoint, write_checkpoint
 from within.core.train.launch import Launch, share_gradients
 
@@ -48,6 +51,8 @@ class QuietRunner(Runner):
             if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
                 handler.setLevel(logging.ERROR)
                 handler.setStream(sys.stderr)
+            # A log that cannot be written must not flood the terminal; a full disk is reported by the checkpoint.
+            handler.handleError = _ignore
         return logger
 
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
@@ -67,11 +72,11 @@ class QuietRunner(Runner):
         """Writes all that a run needs to go on as if it had never stopped; on the first process only."""
         if self.rank != 0:
             return
-        model = getattr(self.model, "module", self.model)
+        model = trained_model(self.model)
         state = {
             "meta": {**(meta or {}), "seed": self.seed, "settings": self.settings},
             "state_dict": dict(model.state_dict()),
-            "optimizer": self.optim_wrapper.state_dict(),
+            "optimizer": cast(OptimWrapper, self.optim_wrapper).state_dict(),
             "param_schedulers": [scheduler.state_dict() for scheduler in self.param_schedulers or ()],
             # mmengine asks for this entry on resume; see the workaround in checkpoint.py
             "message_hub": {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}},
@@ -81,7 +86,7 @@ class QuietRunner(Runner):
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Loads strictly and with clear errors. The original ignores keys that do not fit."""
-        model = getattr(self.model, "module", self.model)
+        model = trained_model(self.model)
         state = read_checkpoint(Path(filename), self.settings, model)
         self.call_hook("after_load_checkpoint", checkpoint=state)
         model.load_state_dict(state["state_dict"])
@@ -90,8 +95,12 @@ class QuietRunner(Runner):
 
     def release(self) -> None:
         """Closes the log files and removes what mmengine registers globally under the name of the experiment."""
-        for handler in self.logger.handlers:
-            handler.close()
-        self.visualizer.close()
+        for log in (*self.logger.handlers, self.visualizer):
+            with suppress(OSError):  # on a full disk closing fails too, and would hide the error that says so
+                log.close()
         for manager in (MMLogger, MessageHub, Visualizer, DefaultScope):
             manager._instance_dict.pop(self.experiment_name, None)
+
+
+def _ignore(record: logging.LogRecord) -> None:
+    """Lets a log record go."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -77,7 +78,9 @@ def share_gradients(model: nn.Module, launched: Launch) -> nn.Module:
     if not launched.distributed:
         return model
     device_ids = None if launched.device.type == "cpu" else [launched.device.index]
-    return MMDistributedDataParallel(module=model, device_ids=device_ids, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch renames the argument; older versions know this name only
+        return MMDistributedDataParallel(module=model, device_ids=device_ids, broadcast_buffers=False)
 
 
 def share_buffers(model: nn.Module, launched: Launch) -> None:

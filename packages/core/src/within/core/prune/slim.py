@@ -1,0 +1,181 @@
+"""Cuts a model down to the kept atoms of every group: a plain module where its `forward` allows it, else a graph.
+
+The graph module is right by construction: every hard-coded size in it was edited. The plain module, the user's own
+class with smaller tensors and attributes, is preferred and returned when it computes exactly the same.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from within.core.errors import WithinError
+from within.core.graph import Graph, trace
+from within.core.graph.graph import Kept
+from within.core.graph.rewrite import Rewrite
+
+TOLERANCE = 1e-5
+
+
+def slim(graph: Graph, kept: Kept, *, prefer: str = "module") -> nn.Module:
+    """Returns the model of a graph with only the kept atoms.
+
+    Arguments:
+        graph: the traced dense model (not modified).
+        kept: kept atom indices of each group that shrinks, by group name.
+        prefer: "module" for the plain module where possible, "graph" for the graph module always.
+
+    Raises:
+        WithinError: when a group is unknown, or nothing would be left of one.
+    """
+    for name, atoms in kept.items():
+        size = graph.group(name).size
+        if not len(atoms) or min(atoms) < 0 or max(atoms) >= size or len(set(atoms)) != len(atoms):
+            raise WithinError(f"The kept atoms must be 1 to {size} distinct numbers from 0 to {size - 1}", where=name)
+    rewrite = Rewrite(graph, graph.keep_masks(kept))
+    if prefer == "module" and not isinstance(graph.model, torch.fx.GraphModule):
+        plain = plain_module(graph, rewrite)
+        if _same(plain, rewrite.module(), graph):
+            return plain
+    return graph_module(graph, kept)
+
+
+def graph_module(graph: Graph, kept: Kept) -> torch.fx.GraphModule:
+    """Returns the cut model as a graph module with symbolic batch and spatial sizes where the model permits."""
+    dynamic = trace(graph.model, graph.inputs, dynamic=True, heads=graph.heads, grouped=graph.grouped)
+    known = {group.name: group.size for group in dynamic.channel_groups()}
+    if any(known.get(name) != graph.group(name).size for name in kept):
+        dynamic = graph  # sizes stay those of the example; the groups are those the decision was made for
+    return Rewrite(dynamic, dynamic.keep_masks(kept)).module()
+
+
+def plain_module(graph: Graph, rewrite: Rewrite) -> nn.Module:
+    """Returns a copy of the user's module with sliced parameters and buffers and updated size attributes."""
+    model = copy.deepcopy(graph.model)
+    state = rewrite.sliced_state()
+    shared: dict[int, list[str]] = {}  # a tensor that is shared under several names stays shared
+    tensors_of: dict[int, torch.Tensor] = {}
+    for named in (model.named_parameters, model.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            shared.setdefault(id(tensor), []).append(name)
+            tensors_of[id(tensor)] = tensor
+    for identity, names in shared.items():
+        old = tensors_of[identity]
+        new = next((state[name] for name in names if name in state and state[name].shape != old.shape), None)
+        if new is None:
+            continue
+        if isinstance(old, nn.Parameter):
+            new = nn.Parameter(new, requires_grad=old.requires_grad)
+        for name in names:
+            owner, _, leaf = name.rpartition(".")
+            module = model.get_submodule(owner)
+            (module._parameters if isinstance(new, nn.Parameter) else module._buffers)[leaf] = new  # type: ignore[index]
+    groups = _convolution_groups(graph, rewrite)
+    for name, module in model.named_modules():
+        update_attributes(module, groups.get(f"{name}.weight" if name else "weight"))
+    return model
+
+
+def update_attributes(module: nn.Module, groups: int | None = None) -> None:
+    """Makes the size attributes of a standard layer agree with its tensors."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        if groups is not None:
+            module.groups = groups
+        first, second = module.weight.shape[0], module.weight.shape[1] * module.groups
+        if module.transposed:
+            module.in_channels, module.out_channels = first, second
+        else:
+            module.out_channels, module.in_channels = first, second
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        found = module.weight if module.weight is not None else module.running_mean
+        if found is not None:
+            module.num_features = len(found)
+    elif isinstance(module, nn.GroupNorm):
+        if module.weight is not None:
+            module.num_channels = len(module.weight)
+    elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        if module.weight is not None:
+            module.normalized_shape = tuple(module.weight.shape)
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
+    elif isinstance(module, nn.RNNBase):
+        weight = module.weight_hh_l0
+        assert isinstance(weight, torch.Tensor)
+        module.hidden_size = weight.shape[1]
+        weight_in = module.weight_ih_l0
+        assert isinstance(weight_in, torch.Tensor)
+        module.input_size = weight_in.shape[1]
+
+
+def _convolution_groups(graph: Graph, rewrite: Rewrite) -> dict[str, int]:
+    found = {}
+    for op in graph.operators:
+        changed = rewrite.arguments.get(op.name, {}).get("groups")
+        if changed is not None and op["weight"].name in graph.parameters:
+            found[graph.parameters[op["weight"].name]] = changed
+    return found
+
+
+def _same(plain: nn.Module, reference: nn.Module, graph: Graph) -> bool:
+    inputs = random_like(graph.inputs)
+    was_training = plain.training
+    plain.eval()
+    reference.eval()
+    try:
+        with torch.no_grad():
+            first, second = tensors(plain(*inputs)), tensors(reference(*inputs))
+    except Exception:  # the user's forward may fail in any way on sizes it hard-codes
+        return False
+    finally:
+        plain.train(was_training)
+    return len(first) == len(second) and all(
+        relative_difference(a, b) < TOLERANCE for a, b in zip(first, second, strict=True)
+    )
+
+
+def random_like(inputs: tuple[object, ...]) -> tuple[object, ...]:
+    """Returns inputs of the same shapes filled with reproducible noise (integers are kept)."""
+    generator = torch.Generator().manual_seed(0)
+    return tuple(
+        torch.rand(item.shape, generator=generator).to(item)
+        if isinstance(item, torch.Tensor) and item.is_floating_point()
+        else item
+        for item in inputs
+    )
+
+
+def tensors(output: object) -> list[torch.Tensor]:
+    """Returns the tensors inside an output structure."""
+    return [item for item in torch.utils._pytree.tree_leaves(output) if isinstance(item, torch.Tensor)]
+
+
+def relative_difference(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Returns max |first - second| / max |second| (infinite for different shapes or values that are not finite)."""
+    if first.shape != second.shape:
+        return float("inf")
+    if not first.numel():
+        return 0.0
+    scale = float(second.abs().max())
+    difference = float((first - second).abs().max())
+    if not np.isfinite(difference):
+        return float("inf")
+    return difference / max(scale, 1e-30)
+
+
+def kept_positions(graph: Graph, keep: list[NDArray[np.bool_]]) -> dict[str, dict[int, list[int]]]:
+    """Returns the dense indices that stay, of every parameter axis that is cut: {parameter: {axis: indices}}."""
+    vector = np.array([int(mask.sum()) for mask in keep], dtype=np.int64)
+    record: dict[str, dict[int, list[int]]] = {}
+    for value, name in graph.parameters.items():
+        for axis, index in graph.axes.get(value, {}).items():
+            if index.size(vector) != len(index.classes):
+                record.setdefault(name, {})[axis] = index.kept(keep).tolist()
+    return record

@@ -22,7 +22,9 @@ from within.core.errors import WithinError
 from within.core.progress import track
 from within.lowlevel.data.images import to_image, write_image
 from within.lowlevel.metrics import Metric
-from within.lowlevel.models.padding import crop, pad_to_multiple
+from within.lowlevel.models import build, crop, pad_to_multiple, variant
+from within.lowlevel.protocols import find_protocol, usual_protocol
+from within.lowlevel.weights import load_weights
 
 Forward = Callable[[Float[Tensor, "batch channels height width"]], Float[Tensor, "batch channels out_height out_width"]]
 
@@ -119,6 +121,92 @@ def evaluate(
     if not images:
         raise WithinError("The data set is empty", where="evaluate")
     return EvaluationResult(tuple(metric.name for metric in metrics), images)
+
+
+def run_protocol(
+    name: str,
+    model: nn.Module,
+    dataroot_gt: str | Path,
+    dataroot_lq: str | Path | None = None,
+    *,
+    skip_bad: bool = False,
+    **options: Any,
+) -> EvaluationResult:
+    """Evaluates a network by a named protocol.
+
+    Arguments:
+        name: one of `protocols.PROTOCOLS`.
+        model: the network.
+        dataroot_gt, dataroot_lq: folders; the second one for super-resolution only.
+        skip_bad: leave out files that cannot be read, with a warning.
+        options: see `evaluate`.
+
+    Raises:
+        WithinError: when there is no such protocol, and as `evaluate` and the data sets do.
+    """
+    protocol = find_protocol(name)
+    return evaluate(model, protocol.dataset(dataroot_gt, dataroot_lq, skip_bad=skip_bad), protocol.metrics, **options)
+
+
+def main(config: Mapping[str, Any]) -> EvaluationResult:
+    """Evaluates published or own weights as a configuration says; this is `within lowlevel eval`.
+
+    Arguments:
+        config: `network` (a name, see `models.names`), `weights` (a file) and `data` (a folder of ground truth); and
+            where needed `data_lq` (a folder of degraded images, named by `filename_template`), `sigma` (of noise to
+            add) or `protocol` (a published one); `overrides` (constructor arguments), `skip_bad`, `self_ensemble`,
+            `save_folder`, `device`.
+
+    Raises:
+        WithinError: when a key is unknown or missing, and as what it calls does.
+    """
+    given = dict(config)
+    unknown = sorted(set(given) - {*_REQUIRED, *_OPTIONAL})
+    missing = [key for key in _REQUIRED if given.get(key) is None]
+    if unknown or missing:
+        raise WithinError(
+            f"The configuration {'has no ' + ', '.join(missing) if missing else 'has unknown keys'}"
+            + (f": {', '.join(unknown)}" if unknown else ""),
+            todo=f"needed: {', '.join(_REQUIRED)}; possible: {', '.join(_OPTIONAL)}",
+        )
+    network, sigma, data_lq = given["network"], given.get("sigma"), given.get("data_lq")
+    model = build(network, **given.get("overrides", {}))
+    load_weights(model, given["weights"])
+    if given.get("protocol") is not None:
+        protocol = find_protocol(given["protocol"])
+    else:
+        protocol = usual_protocol(
+            channels=variant(network).channels,
+            scale=getattr(model, "scale", 1),
+            sigma=sigma,
+            paired=data_lq is not None,
+            filename_template=given.get("filename_template", "{}"),
+        )
+    dataset = protocol.dataset(given["data"], data_lq, skip_bad=given.get("skip_bad", False))
+    options = {key: given[key] for key in ("self_ensemble", "save_folder", "device") if key in given}
+    return evaluate(model, dataset, protocol.metrics, forward=_with_noise_level(model, network, sigma), **options)
+
+
+_REQUIRED = ("network", "weights", "data")
+_OPTIONAL = (
+    "protocol",
+    "data_lq",
+    "filename_template",
+    "sigma",
+    "overrides",
+    "skip_bad",
+    "self_ensemble",
+    "save_folder",
+    "device",
+)
+
+
+def _with_noise_level(model: nn.Module, network: str, sigma: float | None) -> Forward | None:
+    if "noise_level" not in variant(network).inputs:
+        return None
+    if sigma is None:
+        raise WithinError("This network needs to know how strong the noise is", where=network, todo="give sigma")
+    return lambda batch: model(batch, torch.full((len(batch), 1, 1, 1), sigma / 255, device=batch.device))
 
 
 def restore(

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import Literal
 
 from within.core.errors import WithinError
-from within.lowlevel.data.degradations import Degradation, GaussianNoise
+from within.lowlevel.data.degradations import BicubicDownscale, Degradation, GaussianNoise
 from within.lowlevel.data.folders import DegradedImages, PairedImages, open_pair, open_source
 from within.lowlevel.data.images import Color
-from within.lowlevel.eval import EvaluationResult, evaluate
-from within.lowlevel.metrics import Metric
+from within.lowlevel.metrics import Channel, Metric
+
+_KINDS: tuple[Literal["psnr", "ssim"], ...] = ("psnr", "ssim")
 
 
 @dataclass(frozen=True)
@@ -110,28 +109,57 @@ PROTOCOLS: Mapping[str, Protocol] = {
 }
 
 
-def run_protocol(
-    name: str,
-    model: nn.Module,
-    dataroot_gt: str | Path,
-    dataroot_lq: str | Path | None = None,
-    *,
-    skip_bad: bool = False,
-    **options: Any,
-) -> EvaluationResult:
-    """Evaluates a network by a named protocol.
-
-    Arguments:
-        name: one of `PROTOCOLS`.
-        model: the network.
-        dataroot_gt, dataroot_lq: folders; the second one for super-resolution only.
-        skip_bad: leave out files that cannot be read, with a warning.
-        options: see `evaluate`.
+def find_protocol(name: str) -> Protocol:
+    """Returns a protocol by name.
 
     Raises:
-        WithinError: when there is no such protocol, and as `evaluate` and the data sets do.
+        WithinError: when there is none of that name; lists them.
     """
     if name not in PROTOCOLS:
         raise WithinError(f"There is no protocol named {name!r}", todo=f"choose one of {', '.join(PROTOCOLS)}")
-    protocol = PROTOCOLS[name]
-    return evaluate(model, protocol.dataset(dataroot_gt, dataroot_lq, skip_bad=skip_bad), protocol.metrics, **options)
+    return PROTOCOLS[name]
+
+
+def usual_protocol(
+    *,
+    channels: int,
+    scale: int = 1,
+    sigma: float | None = None,
+    paired: bool = False,
+    filename_template: str = "{}",
+) -> Protocol:
+    """Returns how a network is usually measured on images that belong to no published table.
+
+    Arguments:
+        channels: of the network's input, 1 or 3.
+        scale: of super-resolution; above 1 the metrics are those of its tables.
+        sigma: of Gaussian noise to be added.
+        paired: whether there are degraded files; otherwise they are made, with noise or by MATLAB's bicubic.
+        filename_template: of the degraded files.
+
+    Raises:
+        WithinError: when nothing says where degraded images come from, or two things do.
+    """
+    if paired and sigma is not None:
+        raise WithinError("Noise is not added to images that are degraded already", todo="give sigma or data_lq")
+    degradation: Degradation | None = None
+    if sigma is not None:
+        degradation = GaussianNoise(sigma, "kair")
+    elif scale > 1 and not paired:
+        degradation = BicubicDownscale(scale)
+    elif not paired:
+        raise WithinError(
+            "Nothing says what the network is to restore",
+            todo="give sigma (Gaussian noise is added), or data_lq (a folder of degraded images)",
+        )
+    channel: Channel = "y" if scale > 1 else "rgb"
+    border = scale if scale > 1 else 0
+    return Protocol(
+        "usual",
+        "the images as they are",
+        "gray" if channels == 1 else "rgb",
+        tuple(Metric(kind, "uint8", channel, border) for kind in _KINDS),
+        degradation,
+        scale,
+        filename_template,
+    )

@@ -64,11 +64,7 @@ def read_image(source: str | Path | bytes, *, color: Color | None = None, name: 
     except WithinError as error:
         raise WithinError(error.what, where=where, todo=error.todo) from error
     except Exception as error:  # decoders report damaged files with many kinds of error
-        raise WithinError(
-            f"The file is truncated, damaged or not an image ({type(error).__name__}: {error})",
-            where=where,
-            todo="replace or remove the file, or skip unreadable files",
-        ) from error
+        raise _unreadable(where, error) from error
     return convert_color(image, color) if color else image
 
 
@@ -99,22 +95,19 @@ def write_image(path: str | Path, image: ImageArray, *, quality: int = 95) -> No
             Image.fromarray(np.ascontiguousarray(squeezed)).save(temporary, format=kind, **options)
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """Returns (height, width) from the header of a file, without decoding the pixels.
+def image_size(source: str | Path | bytes, *, name: str | None = None) -> tuple[int, int]:
+    """Returns (height, width) from the header of a file or of its encoded bytes, without decoding the pixels.
 
     Raises:
-        WithinError: when the file cannot be opened as an image.
+        WithinError: when it cannot be opened as an image; it is called `name`, or by its path.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
             width, height = opened.size
             turned = opened.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 swap the axes
     except Exception as error:
-        raise WithinError(
-            f"The file is truncated, damaged or not an image ({type(error).__name__}: {error})",
-            where=str(path),
-            todo="replace or remove the file, or skip unreadable files",
-        ) from error
+        where = name or ("encoded image" if isinstance(source, bytes) else str(source))
+        raise _unreadable(where, error) from error
     return (width, height) if turned else (height, width)
 
 
@@ -164,6 +157,14 @@ def _read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise WithinError(f"Could not read the image: {error.strerror or error}", where=str(path)) from error
+
+
+def _unreadable(where: str, error: Exception) -> WithinError:
+    return WithinError(
+        f"The file is truncated, damaged or not an image ({type(error).__name__}: {error})",
+        where=where,
+        todo="replace or remove the file, or skip unreadable files",
+    )
 
 
 def _to_array(opened: Image.Image) -> ImageArray:

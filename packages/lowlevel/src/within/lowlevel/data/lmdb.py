@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from PIL import Image
@@ -19,9 +21,11 @@ from PIL import Image
 from within.core.errors import WithinError, missing_extra
 from within.core.progress import track
 from within.lowlevel.data import deep_rgb
-from within.lowlevel.data.images import ImageArray, read_image
+from within.lowlevel.data.images import ImageArray, image_size, read_image
 from within.lowlevel.data.meta_info import ImageEntry, read_meta_info, write_meta_info
 from within.lowlevel.data.sources import ImageSource, Size
+
+_OPEN: WeakValueDictionary[tuple[int, int], Any] = WeakValueDictionary()
 
 
 class LmdbImages:
@@ -31,28 +35,29 @@ class LmdbImages:
         folder: the folder, named `*.lmdb`.
 
     Raises:
-        WithinError: when the `lmdb` extra is not installed, the folder is no such database, `meta_info.txt` is
-            missing or wrong, or the database lacks a key that it lists.
+        WithinError: when the `lmdb` extra is not installed, the folder is no such database, `meta_info.txt` is missing
+            or cannot be understood, the database lacks a key that it lists, or a value is no image.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.origin = str(folder)
         self._environment: Any = None
-        self._process = 0
         if not (self.folder / "data.mdb").is_file():
             raise WithinError("The folder is not an LMDB (it has no data.mdb)", where=self.origin)
+        keys = [_key(entry.name) for entry in read_meta_info(self.folder / "meta_info.txt")]
         self.sizes: dict[str, Size] = {}
-        for entry in read_meta_info(self.folder / "meta_info.txt"):
-            if entry.shape is None:
-                raise WithinError(f"The line of {entry.name!r} has no shape", where=str(self.folder / "meta_info.txt"))
-            self.sizes[_key(entry.name)] = entry.shape[:2]
-        with self._open().begin() as transaction:
-            cursor = transaction.cursor()
-            missing = [key for key in self.sizes if not cursor.set_key(key.encode())]
+        missing = []
+        with self._open().begin(buffers=True) as transaction:
+            for key in track(keys, f"looking at {self.folder.name}"):
+                value = transaction.get(key.encode())
+                if value is None:
+                    missing.append(key)
+                else:
+                    self.sizes[key] = _size(value, f"{self.origin}, key {key}")
         if missing:
             raise WithinError(
-                f"The LMDB lacks {len(missing)} of the {len(self.sizes)} keys in its meta_info.txt: {_some(missing)}",
+                f"The LMDB lacks {len(missing)} of the {len(keys)} keys in its meta_info.txt: {_some(missing)}",
                 where=self.origin,
                 todo="make the LMDB again from its images",
             )
@@ -61,33 +66,20 @@ class LmdbImages:
         """Returns the image of a key.
 
         Raises:
-            WithinError: when there is no such key, the value is damaged, or the shape is not as listed.
+            WithinError: when there is no such key, or the value is damaged.
         """
         with self._open().begin() as transaction:
             value = transaction.get(name.encode())
         if value is None:
             raise WithinError(f"The LMDB has no key {name!r}", where=self.origin)
-        image = read_image(bytes(value), name=f"{self.origin}, key {name}")
-        if image.shape[:2] != self.sizes.get(name, image.shape[:2]):
-            raise WithinError(
-                f"The image is {image.shape[0]}x{image.shape[1]}, meta_info.txt says "
-                f"{self.sizes[name][0]}x{self.sizes[name][1]}",
-                where=f"{self.origin}, key {name}",
-            )
-        return image
+        return read_image(bytes(value), name=f"{self.origin}, key {name}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_environment": None}  # workers open their own
+        return {**self.__dict__, "_environment": None}  # a process that is not forked opens its own
 
     def _open(self) -> Any:
-        # An environment must not be carried over a fork, so that each process opens its own.
-        if self._environment is None or self._process != os.getpid():
-            lmdb = _lmdb()
-            try:
-                self._environment = lmdb.open(self.origin, readonly=True, lock=False, readahead=False)
-            except lmdb.Error as error:
-                raise WithinError(f"The LMDB cannot be opened ({error})", where=self.origin) from error
-            self._process = os.getpid()
+        if self._environment is None:
+            self._environment = _environment(self.folder)
         return self._environment
 
 
@@ -130,6 +122,24 @@ def write_lmdb(folder: str | Path, source: ImageSource, *, compression_level: in
         shutil.rmtree(part, ignore_errors=True)
 
 
+def _environment(folder: Path) -> Any:
+    """Opens a database for reading, or returns the one that is open: LMDB allows one a file and process.
+
+    Read only and without locks, an environment is nothing but a memory map, which forked workers may inherit.
+    """
+    lmdb = _lmdb()
+    try:
+        status = (folder / "data.mdb").stat()
+        file = (status.st_dev, status.st_ino)
+        environment = _OPEN.get(file)
+        if environment is None:
+            environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False)
+            _OPEN[file] = environment
+        return environment
+    except (lmdb.Error, OSError) as error:
+        raise WithinError(f"The LMDB cannot be opened ({error})", where=str(folder)) from error
+
+
 def _encode_png(image: ImageArray, compression_level: int) -> bytes:
     if image.dtype == np.uint16 and image.shape[2] == 3:
         return deep_rgb.encode(image, "PNG")
@@ -150,6 +160,14 @@ def _keys(source: ImageSource) -> dict[str, str]:
     if uses > 1:
         raise WithinError(f"{uses} images would have the key {key!r}", where=source.origin)
     return keys
+
+
+def _size(value: memoryview, name: str) -> Size:
+    # The shapes in meta_info.txt are not relied on: no other program reads them, and published files have wrong ones.
+    if bytes(value[12:16]) == b"IHDR":
+        width, height = struct.unpack(">II", value[16:24])
+        return height, width
+    return image_size(bytes(value), name=name)
 
 
 def _key(name: str) -> str:

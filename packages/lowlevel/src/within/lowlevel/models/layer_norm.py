@@ -1,7 +1,7 @@
 """Layer normalisation over the channels at each pixel, with and without a bias.
 
-Ba, Kiros, Hinton: Layer Normalization, 2016. With bias: (x - mean) / std * w + b. Bias-free, as in Restormer's denoisers:
-x / std * w, where the mean is not subtracted either.
+Ba, Kiros, Hinton: Layer Normalization, 2016. With bias: (x - mean) / std * w + b. Bias-free, as in
+Restormer's denoisers: x / std * w, where the mean is not subtracted either.
 """
 
 from __future__ import annotations

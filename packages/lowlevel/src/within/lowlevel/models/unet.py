@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -30,6 +29,9 @@ class UNet(nn.Module):
             convolution and nearest-neighbour interpolation.
         residual: adds the image to the output.
         inplace: ReLUs that overwrite their input.
+
+    Raises:
+        WithinError: for another `up`.
     """
 
     scale = 1
@@ -41,7 +43,7 @@ class UNet(nn.Module):
         levels: int = 5,
         *,
         widths: Sequence[int] | None = None,
-        up: Literal["transposed", "pixel_shuffle", "nearest"] = "transposed",
+        up: str = "transposed",
         residual: bool = True,
         inplace: bool = True,
     ) -> None:

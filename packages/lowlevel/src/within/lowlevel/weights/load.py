@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from within.core.errors import WithinError
-from within.lowlevel.models import build, names
+from within.lowlevel.models import build, names, variant
 from within.lowlevel.weights.batch_norm import has_batch_norm, merge_batch_norm, with_torch_eps
 from within.lowlevel.weights.files import read_weights, unwrap
 from within.lowlevel.weights.layouts import LAYOUTS, Layout
@@ -44,7 +45,7 @@ class LoadReport:
 
 def load_weights(
     model: nn.Module,
-    path_or_dict: str | Path | Mapping[str, Tensor],
+    path_or_dict: str | Path | Mapping[str, Any],
     *,
     strict: bool = True,
     wrapper: str | None = None,
@@ -81,7 +82,7 @@ def load_weights(
     )
 
 
-def identify(path_or_dict: str | Path | Mapping[str, Tensor]) -> tuple[str, ...]:
+def identify(path_or_dict: str | Path | Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the variants that the weights fit completely; several where variants differ in nothing but use.
 
     Raises:
@@ -106,7 +107,7 @@ class _Fit:
         return not (self.missing or self.unexpected or self.mismatched)
 
 
-def _read(path_or_dict: str | Path | Mapping[str, Tensor], wrapper: str | None) -> tuple[dict[str, Tensor], str]:
+def _read(path_or_dict: str | Path | Mapping[str, Any], wrapper: str | None) -> tuple[dict[str, Tensor], str]:
     if isinstance(path_or_dict, Mapping):
         return unwrap(path_or_dict, wrapper=wrapper, where="state_dict"), "state_dict"
     state = read_weights(path_or_dict, wrapper=wrapper)
@@ -161,11 +162,8 @@ def _misfit(
             where=source,
             todo="build the merged network: a variant such as dncnn_merged, or batch_norm=False",
         )
-    parts = [
-        f"{len(entries)} {what}: {', '.join(entries[:SHOWN])}{', ...' if len(entries) > SHOWN else ''}"
-        for what, entries in (("missing", fit.missing), ("unexpected", fit.unexpected), ("of another shape", shapes))
-        if entries
-    ]
+    kinds = (("missing", fit.missing), ("unexpected", fit.unexpected), ("of another shape", shapes))
+    parts = [f"{len(entries)} {what}: {_first(entries)}" for what, entries in kinds if entries]
     fitting = _identify(state)
     return WithinError(
         f"The weights are not those of this {type(model).__name__}: {len(fit.fitting)} of its {len(target)} tensors "
@@ -176,14 +174,28 @@ def _misfit(
 
 
 def _identify(state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Builds each variant without memory and compares."""
+    """Builds the variants that have as many parameters, without memory, and compares."""
+    counts = {_parameters(layout, state) for layout in LAYOUTS}
     fitting = []
     for name in names():
+        if variant(name).params not in counts:
+            continue
         with torch.device("meta"):
             target = build(name).state_dict()
         if has_batch_norm(target) == has_batch_norm(state) and _best_fit(state, target).whole:
             fitting.append(name)
     return tuple(fitting)
+
+
+def _parameters(layout: Layout, state: Mapping[str, Tensor]) -> int:
+    renamed = {layout.rename(name): tensor.numel() for name, tensor in state.items()}
+    buffers = (".running_mean", ".running_var", ".num_batches_tracked")
+    return sum(count for name, count in renamed.items() if name is not None and not name.endswith(buffers))
+
+
+def _first(entries: Sequence[str]) -> str:
+    shown = ", ".join(entries[:SHOWN])
+    return f"{shown} and {len(entries) - SHOWN} more" if len(entries) > SHOWN else shown
 
 
 def _shape(tensor: Tensor) -> str:

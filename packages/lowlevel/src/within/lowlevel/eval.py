@@ -8,7 +8,7 @@ Self-ensemble (Lim et al., EDSR, CVPRW 2017): the mean over the eight flips and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from within.lowlevel.models import build, crop, pad_to_multiple, variant
 from within.lowlevel.protocols import find_protocol, usual_protocol
 from within.lowlevel.weights import load_weights
 
-Forward = Callable[[Float[Tensor, "batch channels height width"]], Float[Tensor, "batch channels out_height out_width"]]
+Forward = Callable[
+    [Float[Tensor, "batch channels height width"]], Float[Tensor, "batch out_channels out_height out_width"]
+]
 
 PSNR = Metric("psnr")
 SSIM = Metric("ssim")
@@ -101,7 +103,7 @@ def evaluate(
     training = model.training
     model.to(device).eval()
     try:
-        for item in track(dataset, "evaluating", total=len(dataset) if hasattr(dataset, "__len__") else None):
+        for item in track(dataset, "evaluating", total=len(dataset) if isinstance(dataset, Sized) else None):
             name, gt = str(item["name"]), item["gt"]
             try:
                 restored = restore(model, item["lq"].to(device), self_ensemble=self_ensemble, forward=forward).cpu()
@@ -215,11 +217,12 @@ def restore(
     *,
     self_ensemble: bool = False,
     forward: Forward | None = None,
-) -> Float[Tensor, "channels out_height out_width"]:
+) -> Float[Tensor, "out_channels out_height out_width"]:
     """Runs the network on one image: pad, forward, crop; the result is not clamped.
 
     Arguments:
-        model, self_ensemble, forward: see `evaluate`.
+        model: the network, in `eval` mode.
+        self_ensemble, forward: see `evaluate`.
         image: in [0, 1], on the model's device.
     """
     with torch.inference_mode():

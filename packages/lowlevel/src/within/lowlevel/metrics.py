@@ -120,7 +120,9 @@ def luma(image: Float64[np.ndarray, "height width 3"]) -> Float64[np.ndarray, "h
 
 def _prepare(
     prediction: ImageLike, target: ImageLike, values: Values, channel: Channel, border: int
-) -> tuple[Float64[np.ndarray, "height width channels"], Float64[np.ndarray, "height width channels"]]:
+) -> tuple[
+    Float64[np.ndarray, "inner_height inner_width planes"], Float64[np.ndarray, "inner_height inner_width planes"]
+]:
     pair = [_to_255(image) for image in (prediction, target)]
     if pair[0].shape != pair[1].shape:
         raise WithinError(

@@ -45,9 +45,13 @@ def whole(minimum: int) -> Convert:
     """Returns a converter to whole numbers of at least `minimum`; 5e3 is one."""
 
     def convert(value: Any) -> int:
-        result = number(value)
+        expected = ValueError(f"a whole number of at least {minimum} is expected")
+        try:
+            result = number(value)
+        except ValueError:
+            raise expected from None
         if not result.is_integer() or result < minimum:
-            raise ValueError(f"a whole number of at least {minimum} is expected")
+            raise expected
         return int(result)
 
     return convert

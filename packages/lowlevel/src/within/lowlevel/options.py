@@ -22,6 +22,8 @@ from within.lowlevel.metrics import Metric
 from within.lowlevel.option_reader import Component, OptionKeys, read_keys
 
 TRAINABLE = ("SRModel", "ImageRestorationModel", "ImageCleanModel")
+Phase = Literal["train", "val", "test"]
+_PHASES: Mapping[str, Phase] = {"train": "train", "val": "val", "test": "test"}
 _METRICS: Mapping[str, Literal["psnr", "ssim"]] = {"calculate_psnr": "psnr", "calculate_ssim": "ssim"}
 
 
@@ -29,7 +31,7 @@ _METRICS: Mapping[str, Literal["psnr", "ssim"]] = {"calculate_psnr": "psnr", "ca
 class DatasetOptions:
     """One entry of `datasets`; the attributes carry the names of the file."""
 
-    phase: Literal["train", "val", "test"]
+    phase: Phase
     type: str
     where: str
     name: str | None = None
@@ -181,8 +183,9 @@ def open_dataset(options: DatasetOptions, scale: int, *, seed: int = 0, skip_bad
 def _dataset(keys: OptionKeys, name: str) -> DatasetOptions:
     path, line = f"datasets.{name}", keys.lines[f"datasets.{name}"]
     got = keys.under(path)
-    phase = name.split("_")[0]
-    if phase not in ("train", "val", "test"):
+    phase = _PHASES.get(name.split("_")[0])
+    if phase is None:
+        phase = "test"
         keys.fault(line, f"`{path}` must be named train, val or test, with or without _ and a word")
     training = phase == "train"
     kind = got.setdefault("type", "")
@@ -204,7 +207,7 @@ def _dataset(keys: OptionKeys, name: str) -> DatasetOptions:
     channels = got.pop("in_ch", None)
     colors: Mapping[int | None, Color] = {1: "gray", 3: "rgb"}
     return DatasetOptions(
-        phase=phase,  # type: ignore[arg-type]
+        phase=phase,
         where=f"{keys.file}, line {line}",
         io_backend=got.pop("io_backend.type", "disk"),
         use_flip=any(flips) or all_eight,

@@ -129,7 +129,7 @@ def _decode_ppm(data: bytes) -> DeepRgb | None:
 
 def _decode_tiff(data: bytes) -> DeepRgb | None:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages[0]
+        page = file.pages.first
         if page.bitspersample != 16 or page.samplesperpixel < 3:
             return None
         try:
@@ -137,8 +137,9 @@ def _decode_tiff(data: bytes) -> DeepRgb | None:
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
+            compression = tifffile.COMPRESSION(page.compression).name
             raise WithinError(
-                f"TIFF with 16-bit RGB and the compression {page.compression.name} cannot be read",
+                f"TIFF with 16-bit RGB and the compression {compression} cannot be read",
                 todo="save it uncompressed or with deflate, or pip install imagecodecs",
             ) from error
     planar = page.planarconfig == 2

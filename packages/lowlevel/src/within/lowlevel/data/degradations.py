@@ -8,9 +8,8 @@ says how many times smaller the result is.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -21,10 +20,14 @@ from within.lowlevel.data.images import ImageArray
 from within.lowlevel.data.resize import imresize
 
 
+@runtime_checkable
 class Degradation(Protocol):
     """Anything that degrades an image."""
 
-    scale: int
+    @property
+    def scale(self) -> int:
+        """How many times smaller the result is."""
+        ...
 
     def __call__(self, image: ImageArray, generator: np.random.Generator) -> np.ndarray:
         """Returns the degraded image; all randomness comes from `generator` or from the protocol's own seed."""
@@ -45,13 +48,13 @@ class GaussianNoise:
 
     sigma: float | tuple[float, float]
     protocol: Literal["random", "kair", "n2n"] = "random"
-    scale: int = 1
+    scale: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        lowest = min(self.sigma) if isinstance(self.sigma, Sequence) else self.sigma
+        lowest = min(self.sigma) if isinstance(self.sigma, tuple) else self.sigma
         if lowest < 0:
             raise WithinError(f"The standard deviation of noise is not negative: {self.sigma}", where="sigma")
-        if self.protocol != "random" and isinstance(self.sigma, Sequence):
+        if self.protocol != "random" and isinstance(self.sigma, tuple):
             raise WithinError(f"The protocol {self.protocol!r} takes one sigma, not a range", where="sigma")
 
     def __call__(
@@ -59,13 +62,13 @@ class GaussianNoise:
     ) -> Float32[np.ndarray, "height width channels"] | UInt8[np.ndarray, "height width channels"]:
         """Returns `float32` around [0, 1], or `uint8` for the protocol "n2n"."""
         clean = unit_range(image)
+        sigma = generator.uniform(*self.sigma) if isinstance(self.sigma, tuple) else self.sigma
         if self.protocol == "random":
-            sigma = generator.uniform(*self.sigma) if isinstance(self.sigma, Sequence) else self.sigma
             return clean + generator.standard_normal(image.shape, dtype=np.float32) * np.float32(sigma / 255)
         legacy = np.random.RandomState(0)
         if self.protocol == "kair":
-            return (clean + legacy.normal(0, self.sigma / 255, image.shape)).astype(np.float32)
-        noisy = clean.astype(np.float64) * 255 + legacy.normal(0, self.sigma, image.shape)
+            return (clean + legacy.normal(0, sigma / 255, image.shape)).astype(np.float32)
+        noisy = clean.astype(np.float64) * 255 + legacy.normal(0, sigma, image.shape)
         return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
@@ -82,7 +85,7 @@ class PoissonGaussianNoise:
     shot: float | tuple[float, float] = (1e-4, 1e-2)
     read: float | tuple[float, float] = (1e-6, 1e-3)
     clip: bool = True
-    scale: int = 1
+    scale: ClassVar[int] = 1
 
     def __call__(
         self, image: ImageArray, generator: np.random.Generator
@@ -118,14 +121,14 @@ class JpegCompression:
     """JPEG at a quality, or at one drawn from a range; needs 8-bit images."""
 
     quality: int | tuple[int, int]
-    scale: int = 1
+    scale: ClassVar[int] = 1
 
     def __call__(self, image: ImageArray, generator: np.random.Generator) -> UInt8[np.ndarray, "height width channels"]:
         """Returns the decoded image."""
         if image.dtype != np.uint8:
             raise WithinError("JPEG compression needs images of 8 bits", todo="convert them first")
         quality = self.quality
-        if isinstance(quality, Sequence):
+        if isinstance(quality, tuple):
             quality = int(generator.integers(quality[0], quality[1] + 1))
         stream = io.BytesIO()
         squeezed = image[:, :, 0] if image.shape[2] == 1 else image
@@ -157,6 +160,6 @@ def unit_range(image: ImageArray) -> Float32[np.ndarray, "height width channels"
 
 
 def _draw(value: float | tuple[float, float], generator: np.random.Generator) -> np.float32:
-    if isinstance(value, Sequence):
+    if isinstance(value, tuple):
         return np.float32(np.exp(generator.uniform(np.log(value[0]), np.log(value[1]))))
     return np.float32(value)

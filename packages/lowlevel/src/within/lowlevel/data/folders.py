@@ -8,7 +8,7 @@ images are always the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +49,9 @@ class _Images(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         return self._item(index, None)
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self[index] for index in range(len(self)))
 
     def item_name(self, index: int) -> str:
         """Returns the name of the image behind an index."""

@@ -68,11 +68,16 @@ def read_image(source: str | Path | bytes, *, color: Color | None = None, name: 
     return convert_color(image, color) if color else image
 
 
-def write_image(path: str | Path, image: ImageArray, *, quality: int = 95) -> None:
-    """Writes one image; the suffix of `path` says the format. The file appears whole or not at all.
+def write_image(path: str | Path, image: np.ndarray, *, quality: int = 95) -> None:
+    """Writes one image; the file appears whole or not at all.
+
+    Arguments:
+        path: the file; its suffix says the format.
+        image: (height, width, 1 or 3), `uint8` or `uint16`.
+        quality: of JPEG.
 
     Raises:
-        WithinError: when the format is unknown or cannot hold 16 bits, or the disk is full.
+        WithinError: when the array is no image, the format is unknown or cannot hold 16 bits, or the disk is full.
     """
     target = Path(path)
     kind = _FORMATS.get(target.suffix.lower())
@@ -123,7 +128,9 @@ def check_image(image: np.ndarray, where: str) -> None:
         raise WithinError(f"An image holds uint8 or uint16, not {image.dtype}", where=where)
 
 
-def convert_color(image: ImageArray, color: Color) -> ImageArray:
+def convert_color(
+    image: ImageArray, color: Color
+) -> UInt8[np.ndarray, "height width out_channels"] | UInt16[np.ndarray, "height width out_channels"]:
     """Returns the image as gray (luma of BT.601, rounded) or RGB (gray repeated); unchanged if it already is."""
     if color == "rgb":
         return image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)

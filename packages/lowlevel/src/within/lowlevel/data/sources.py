@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from within.core.errors import WithinError
 from within.core.progress import track
@@ -18,16 +18,19 @@ from within.lowlevel.data.images import SUFFIXES, ImageArray, check_image, image
 Size = tuple[int, int]
 
 
+@runtime_checkable
 class ImageSource(Protocol):
-    """Named images.
+    """Named images."""
 
-    Attributes:
-        origin: the folder or database, for errors.
-        sizes: (height, width) of every image, by name, in a fixed order.
-    """
+    @property
+    def origin(self) -> str:
+        """The folder or database, for errors."""
+        ...
 
-    origin: str
-    sizes: Mapping[str, Size]
+    @property
+    def sizes(self) -> Mapping[str, Size]:
+        """(height, width) of every image, by name, in a fixed order."""
+        ...
 
     def read(self, name: str) -> ImageArray:
         """Returns the image (height, width, channels)."""

@@ -85,6 +85,8 @@ class Graph:
                 coupling.fresh(node.name, shape_of(node))
         for op in self.operators:
             found = rule_of(op)
+            if not op.shapes:  # arithmetic on sizes in a symbolic trace
+                continue
             if found is not None:
                 found.couple(coupling, op)
                 if op.in_place:
@@ -119,7 +121,7 @@ class Graph:
         """Operator kinds without a rule."""
         places: dict[str, list[str]] = {}
         for op in self.operators:
-            if rule_of(op) is None:
+            if rule_of(op) is None and op.shapes:
                 places.setdefault(op.kind, []).append(op.location or op.module or op.name)
         return tuple(Unsupported(kind, tuple(dict.fromkeys(found))) for kind, found in sorted(places.items()))
 

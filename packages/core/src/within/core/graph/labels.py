@@ -11,7 +11,6 @@ one of its labels would leave a hole, so it has to be *resolved* to one axis bef
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -184,34 +183,24 @@ def reshape_blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[in
 
 def reshape_components(components: Components, old: Sequence[int], new: Sequence[int], sets: LabelSets) -> Components:
     """Carries components through `reshape(old -> new)`, numerically, block by block."""
-    result: list[Component] = []
-    pending: list[tuple[Component, list[int], list[int]]] = []
     blocks = reshape_blocks(old, new)
-    for component in components:
+    result: list[Component] = []
+    # The largest component first: where a reshape merges two channel axes, the smaller one is fixed.
+    for component in sorted(components, key=lambda item: -item.ids.size):
         left: list[int] = []
         right: list[int] = []
         for block_left, block_right in blocks:
             if set(block_left) & set(component.axes):
                 left += block_left
                 right += block_right
-        pending.append((component, left, right))
-    for component, left, right in pending:
         sizes = [old[axis] for axis in left]
         index = tuple(slice(None) if axis in component.axes else None for axis in left)
         full = np.broadcast_to(component.ids[index], sizes).reshape([new[axis] for axis in right])
         moved = drop_constant_axes(Component(tuple(right), full))
-        taken = [other for other in result if set(other.axes) & set(moved.axes)]
-        if taken:  # two independent channel axes merged into one: keep the one with more labels
-            weakest = min([*taken, moved], key=lambda item: item.ids.size)
-            if math.prod(weakest.ids.shape) and weakest is not moved:
-                result = [other for other in result if other not in taken]
-                result.append(moved)
-                for other in taken:
-                    sets.freeze(other.ids, "two channel axes are merged into one by a reshape")
-            else:
-                sets.freeze(moved.ids, "two channel axes are merged into one by a reshape")
-            continue
-        result.append(moved)
+        if any(set(other.axes) & set(moved.axes) for other in result):
+            sets.freeze(component.ids, "two channel axes are merged into one by a reshape")
+        else:
+            result.append(moved)
     return tuple(result)
 
 

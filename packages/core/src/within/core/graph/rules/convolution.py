@@ -84,14 +84,22 @@ def couple_convolution(coupling: Coupling, op: Operator, *, out_axis: int, in_ax
 
 def _along_positions(coupling: Coupling, op: Operator, channel_axis: int) -> list[Component]:
     """Channels that lie along a spatial axis (ECA): kept when the axis keeps its length, frozen otherwise."""
-    source_shape, result_shape = shape_of(op["input"]), op.shape
+    source, source_shape, result_shape = op["input"], shape_of(op["input"]), op.shape
+    kernel = shape_of(op["weight"])
     kept: list[Component] = []
-    for component in coupling.of(op["input"]):
+    for component in list(coupling.of(source)):
+        if len(component.axes) == 2 and component.axes[0] == channel_axis:  # channels dealt out over both axes
+            axis = component.axes[1]
+            if kernel[axis - channel_axis + 1] == 1 and source_shape[axis] == result_shape[axis]:
+                resolved = coupling.sets.resolve(component, axis)
+                coupling.replace(source, component, resolved)
+    for component in coupling.of(source):
         axes = [axis for axis in component.axes if axis > channel_axis]
         if not axes:
             continue
         if len(component.axes) == 1 and source_shape[axes[0]] == result_shape[axes[0]]:
-            coupling.note_sensitive(op, "expand")
+            if kernel[axes[0] - channel_axis + 1] > 1:
+                coupling.note_sensitive(op, "expand")
             kept.append(component)
         elif component.axes == tuple(axes):
             coupling.sets.freeze(component.ids, "channels along a spatial axis of a convolution")

@@ -20,8 +20,12 @@ def _resize_shape(argument: str):  # type: ignore[no-untyped-def]
         sizes = list(op[argument])
         new = rewrite.shape(op.node)
         for axis, size in enumerate(sizes):
-            if isinstance(size, int) and size != -1 and new[axis] != op.shape[axis]:
+            if size == -1 or new[axis] == op.shape[axis]:
+                continue
+            if isinstance(size, int):
                 sizes[axis] = new[axis]
+            elif -1 not in sizes and op.kind != "expand":
+                sizes[axis] = -1  # computed from a symbolic size and a number of channels
         rewrite.set(op, argument, sizes)
 
     return resize

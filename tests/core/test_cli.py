@@ -1,0 +1,344 @@
+"""The command line: quick to start, one paragraph for an error, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from within.core.cli import main
+from within.core.cli.application import COMMANDS
+from within.core.cli.factory import build_model, find_factory, parse_arguments, parse_shape
+from within.core.cli.methods import CORE, FOLDERS, all_methods
+from within.core.errors import WithinError
+
+NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+
+PLUGIN = """
+import sys, time
+import typer
+from within.core.errors import WithinError
+app = typer.Typer(help="Commands for tests.")
+
+@app.command()
+def fail():
+    raise WithinError("The widget\\nis bent", where="widget.toml, line 3", todo="straighten it")
+
+@app.command()
+def crash():
+    raise ZeroDivisionError("by zero")
+
+@app.command()
+def wait():
+    print("ready", file=sys.stderr, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def plugins(tmp_path) -> Path:
+    """Returns a folder for PYTHONPATH with a distribution that adds a good, a broken and a wrong command."""
+    information = tmp_path / "pretend-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: pretend\nVersion: 1.0\nSummary: Pretends\n")
+    (information / "entry_points.txt").write_text(
+        "[within.commands]\npretend = pretend:app\nbroken = pretend_broken:app\nwrong = pretend_wrong:app\n"
+        "[within.demos]\npretend = pretend_demo:demo\n"
+    )
+    (tmp_path / "pretend.py").write_text(PLUGIN)
+    (tmp_path / "pretend_broken.py").write_text("raise RuntimeError('library of another planet')")
+    (tmp_path / "pretend_wrong.py").write_text("app = 3")
+    (tmp_path / "pretend_demo.py").write_text(
+        "from within.core.report import ReportContent, CostRow\n"
+        "def demo(folder):\n"
+        "    print('noise')\n"
+        "    return ReportContent('Pretended', costs=(CostRow('MACs', 'MAC', 4e9, 2e9),))\n"
+    )
+    return tmp_path
+
+
+def within(*arguments: str, search: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs `within` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "within.core.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": str(search or ""), "COLUMNS": "100"},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+
+
+def only_object(output: str) -> dict:
+    """Returns the one JSON object that the output must be."""
+    assert output.endswith("\n")
+    assert output.count("\n") == 1
+    value = json.loads(output, parse_constant=pytest.fail)
+    assert isinstance(value, dict)
+    return value
+
+
+def test_help_does_not_import_torch():
+    """Would catch an import that makes every `--help` wait seconds for torch."""
+    code = (
+        "import sys\nfrom within.core.cli import main\n"
+        "assert main(['--help']) == 0\nassert main(['trace', '--help']) == 0\n"
+        "slow = {'torch', 'scipy', 'onnx', 'matplotlib', 'mmengine'} & set(sys.modules)\nassert not slow, slow"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help_with_an_example(name, capsys):
+    """Would catch a command without an example, without `--debug`, or without a sentence on what it does."""
+    assert main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Example: within {name}" in shown
+    assert "--debug" in shown
+
+
+def test_unknown_commands_and_options_are_usage_errors(capsys):
+    """Would catch a typing mistake that ends in a traceback, and a suggestion that is lost."""
+    assert main(["benhc"]) == 2
+    assert "Did you mean 'bench'" in capsys.readouterr().err
+    assert main(["doctor", "--nope"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_user_error_is_one_paragraph_and_exit_2(plugins):
+    """Would catch a traceback, a message on several lines, or one on standard output."""
+    result = within("pretend", "fail", search=plugins)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == "within: The widget is bent. Where: widget.toml, line 3. What to do: straighten it.\n"
+
+
+def test_debug_shows_the_traceback(plugins):
+    """Would catch `--debug` that plugins do not take, or that shows nothing."""
+    result = within("pretend", "fail", "--debug", search=plugins)
+    assert result.returncode == 2
+    assert "Traceback" in result.stderr
+    assert "in fail" in result.stderr
+    assert "--debug" in within("pretend", "fail", "--help", search=plugins).stdout
+
+
+def test_defect_is_told_apart_from_user_error(plugins):
+    """Would catch a defect of ours that is dressed up as a mistake of the user."""
+    result = within("pretend", "crash", search=plugins)
+    assert result.returncode == 1
+    assert "ZeroDivisionError: by zero" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_interrupt_is_one_line_and_exit_130(plugins):
+    """Would catch a traceback on Ctrl-C, or an exit code that a shell does not take for an interrupt."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "within.core.cli", "pretend", "wait"],
+        env={**os.environ, "PYTHONPATH": str(plugins)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output == ""
+    assert errors.count("\n") == 1
+    assert "Interrupted" in errors
+
+
+def test_broken_plugins_harm_only_themselves(plugins):
+    """Would catch a plugin that cannot be imported and takes `within --help` down with it."""
+    shown = within("--help", search=plugins)
+    assert shown.returncode == 0
+    assert all(name in shown.stdout for name in ("pretend", "broken", "wrong", "Pretends", *NAMES))
+    broken = within("broken", "anything", search=plugins)
+    assert broken.returncode == 2
+    assert "library of another planet" in broken.stderr
+    assert within("wrong", search=plugins).returncode == 2
+    record = only_object(within("doctor", "--json", search=plugins).stdout)
+    assert record["commands"]["pretend"] == "loads"
+    assert any("another planet" in problem for problem in record["problems"])
+
+
+@pytest.mark.parametrize("arguments", [["doctor"], ["methods"], ["bench"], ["reproduce"]])
+def test_json_is_one_object_and_nothing_else(arguments):
+    """Would catch a table, a log line or a warning on standard output beside the object."""
+    only_object(within(*arguments, "--json").stdout)
+
+
+def test_json_survives_libraries_that_print(tmp_path):
+    """Would catch output of Python, of the C library or of a bare file descriptor before the object."""
+    (tmp_path / "noisy.py").write_text(
+        "import ctypes, os\n"
+        "print('python')\nctypes.CDLL(None).printf(b'library\\n')\nos.write(1, b'descriptor\\n')\n"
+        "os.system('echo child')\n"
+    )
+    code = (
+        "from within.core.cli.output import print_json, standard_output_for_json\n"
+        "with standard_output_for_json(True):\n    import noisy\n"
+        "print_json({'value': float('inf')})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert only_object(result.stdout) == {"value": "inf"}
+    assert all(word in result.stderr for word in ("python", "library", "descriptor", "child"))
+
+
+def test_doctor_names_the_command_for_a_missing_extra():
+    """Would catch an extra that is said to be missing and not how to get it."""
+    record = only_object(within("doctor", "--json").stdout)
+    assert record["versions"]["torch"]
+    assert record["machine"]["usable cores"] >= 1
+    assert "onnxruntime" in record["runtimes"]
+    assert record["extras"]["within-core[openvino]"]["install"] == 'pip install "within-core[openvino]"'
+
+
+def test_bench_prints_its_json_last_and_fails_with_its_threshold(tmp_path, monkeypatch, capfd):
+    """Would catch a table after the object, and a missed threshold that ends in exit code 0."""
+    for name, passed in (("good", True), ("bad", False)):
+        (tmp_path / f"{name}.py").write_text(
+            "from within.core.bench import BenchResult\n"
+            f"def run(full=False):\n    print('noise')\n"
+            f"    return BenchResult({name!r}, {passed}, {{'full': full}}, ('a', 'b'), [(1, 2.5)])\n"
+        )
+    monkeypatch.setattr("within.core.bench.benchmark_folder", lambda: tmp_path)
+    assert main(["bench", "good", "--full"]) == 0
+    last = capfd.readouterr().out.splitlines()[-1]
+    assert json.loads(last) == {"bench": "good", "passed": True, "figures": {"full": True}}
+    assert main(["bench", "bad", "--json"]) == 1
+    assert only_object(capfd.readouterr().out)["passed"] is False
+    assert main(["bench", "all"]) == 1
+    assert json.loads(capfd.readouterr().out.splitlines()[-1])["figures"] == {"good": True, "bad": False}
+    assert main(["bench", "gone"]) == 2
+
+
+def test_demo_writes_a_report_into_a_fresh_folder_each_time(plugins):
+    """Would catch a second demo that fails on, or overwrites, the run directory of the first."""
+    first = only_object(within("demo", "pretend", "--json", search=plugins, cwd=plugins).stdout)
+    second = within("demo", "pretend", search=plugins, cwd=plugins)
+    assert Path(first["report"]).is_file()
+    assert "Pretended" in second.stdout
+    assert (plugins / "runs" / "demo-pretend-2" / "metrics.json").is_file()
+    again = within("demo", "pretend", "--output", "runs/demo-pretend", search=plugins, cwd=plugins)
+    assert again.returncode == 2
+    assert "not empty" in again.stderr
+    assert within("demo", "unknown", search=plugins, cwd=plugins).returncode == 2
+
+
+def test_report_prints_and_rewrites(plugins):
+    """Would catch a run whose page is lost for good when it is deleted."""
+    within("demo", "pretend", "--output", "run", search=plugins, cwd=plugins)
+    (plugins / "run" / "report.html").unlink()
+    shown = within("report", "run", cwd=plugins)
+    assert "2.000 GMAC" in shown.stdout
+    assert (plugins / "run" / "report.html").is_file()
+    assert only_object(within("report", "run", "--json", cwd=plugins).stdout)["title"] == "Pretended"
+
+
+def test_reproduce_runs_a_table_on_the_users_data(tmp_path, monkeypatch, capfd):
+    """Would catch a table that is not found, that runs without its data, or whose rows lose their columns."""
+    benches, tables = tmp_path / "benchmarks", tmp_path / "reproduce"
+    benches.mkdir()
+    tables.mkdir()
+    (tables / "denoising.py").write_text("title = 'A table'\nrun = 'table_for_test:run'\nfactor = 2\n")
+    (tables / "torn.py").write_text("title = (\n")
+    (tmp_path / "table_for_test.py").write_text(
+        "from within.core.report import ReportTable\n"
+        "def run(config, data):\n"
+        "    count = len(list(data.iterdir()))\n"
+        "    return ReportTable(config.title, ('set', 'PSNR'), (('a', config.factor * count),))\n"
+    )
+    monkeypatch.setattr("within.core.cli.reproduce.benchmark_folder", lambda: benches)
+    monkeypatch.delenv("WITHIN_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "denoising", "--data", str(tables), "--json"]) == 0
+    assert only_object(capfd.readouterr().out)["rows"] == [{"set": "a", "PSNR": 4}]
+    for arguments, message in (
+        (["reproduce", "denoising"], "needs a data folder"),
+        (["reproduce", "denoising", "--data", "gone"], "no such data folder"),
+        (["reproduce", "unknown", "--data", "."], "choose one of: denoising"),
+        (["reproduce", "torn", "--data", "."], "does not load"),
+    ):
+        assert main(arguments) == 2
+        assert message in " ".join(capfd.readouterr().err.split())
+
+
+def test_methods_are_read_from_their_files():
+    """Would catch a kind of method whose folder moved, so that its list silently became empty."""
+    found = all_methods()
+    for folder in FOLDERS:
+        assert [method for method in found if method.kind == folder.kind], folder
+    for method in found:
+        assert method.summary
+        if method.kind != "domain":
+            assert method.name in (CORE.parents[1] / method.file).read_text()
+    assert "lowlevel" in {method.name for method in found if method.kind == "domain"}
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=6))
+def test_shapes_are_read_back(sizes):
+    """Would catch a dimension that is dropped or swapped."""
+    assert parse_shape("x".join(map(str, sizes))) == (tuple(sizes), "float32")
+    assert parse_shape("X".join(map(str, sizes)) + ":int64") == (tuple(sizes), "int64")
+
+
+@pytest.mark.parametrize("text", ["", "x", "3x", "0x3", "-1x3", "3,4", "axb", "1x3.5"])
+def test_bad_shapes_are_user_errors(text):
+    """Would catch a traceback, or a shape with an empty axis that fails much later."""
+    with pytest.raises(WithinError, match="not a shape"):
+        parse_shape(text)
+
+
+def test_arguments_are_literals_or_strings():
+    """Would catch a number passed on as text, or text that is evaluated."""
+    texts = ["width=32", "act='relu'", "name=plain", "sizes=(1, 2)", "flag=True", "call=print(1)", "empty="]
+    assert parse_arguments(texts) == {
+        "width": 32,
+        "act": "relu",
+        "name": "plain",
+        "sizes": (1, 2),
+        "flag": True,
+        "call": "print(1)",
+        "empty": "",
+    }
+    with pytest.raises(WithinError, match="not name=value"):
+        parse_arguments(["width"])
+
+
+def test_factories_are_found_or_the_error_helps(tmp_path, monkeypatch):
+    """Would catch an unhelpful error for each way in which a model can be misnamed."""
+    (tmp_path / "own.py").write_text(
+        "import torch\ndef network(width=4):\n    return torch.nn.Conv2d(3, width, 3)\ndef number():\n    return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert build_model("own:network", {"width": 7}).out_channels == 7
+    assert build_model("own.py:network").out_channels == 4
+    assert find_factory("torch.nn:Linear").__name__ == "Linear"
+    for name, message in (
+        ("own", "does not name a model"),
+        ("own:netwrk", "did you mean network"),
+        ("nowhere.at.all:f", "could not be imported"),
+        ("gone.py:f", "no such file"),
+        ("own:torch", "not something that builds"),
+        ("own:number", "returned a int"),
+    ):
+        with pytest.raises(WithinError, match=message):
+            build_model(name)
+    with pytest.raises(WithinError, match="The factory raised TypeError"):
+        build_model("own:network", {"depth": 3})
+
+
+def test_main_returns_codes_instead_of_leaving(capsys):
+    """Would catch a `main` that ends the process of whoever calls it."""
+    assert main(["methods", "unknown-kind"]) == 2
+    assert "choose one of" in capsys.readouterr().err

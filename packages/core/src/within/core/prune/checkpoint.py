@@ -1,0 +1,137 @@
+"""`save` and `load`: a compressed model is its constructor, its plan and its weights; never a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from within.core.errors import WithinError
+from within.core.files import atomic_write, new_run_directory, write_json
+from within.core.prune.plan import Plan, apply, read_plan
+from within.core.prune.prune import PruneResult
+
+PLAN, WEIGHTS, METRICS = "plan.json", "model.safetensors", "metrics.json"
+
+
+def save(result: PruneResult, directory: str | Path, *, resume: bool = False) -> Path:
+    """Writes plan, weights and certificate of a result into a run directory.
+
+    Raises:
+        WithinError: when the directory exists and is not empty (unless `resume`), or cannot be written.
+    """
+    folder = new_run_directory(directory, resume=resume)
+    save_model(result.model, result.plan, folder)
+    write_json(folder / METRICS, {"certificate": asdict(result.certificate), "widths": dict(result.widths)})
+    return folder
+
+
+def save_model(model: nn.Module, plan: Plan, directory: str | Path) -> None:
+    """Writes `plan.json` and `model.safetensors`, each whole or not at all."""
+    folder = Path(directory)
+    plan.write(folder / PLAN)
+    save_weights(model, folder / WEIGHTS)
+
+
+def save_weights(model: nn.Module, path: str | Path) -> None:
+    """Writes the state of a model as safetensors; a tensor shared under several names is stored once."""
+    stored: dict[str, torch.Tensor] = {}
+    shared: dict[str, str] = {}
+    first: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
+    for name, tensor in model.state_dict().items():
+        key = (tensor.untyped_storage().data_ptr(), tuple(tensor.shape), tuple(tensor.stride()))
+        if tensor.numel() and key in first:
+            shared[name] = first[key]
+        else:
+            first[key] = name
+            stored[name] = tensor.detach().cpu().contiguous()
+    with atomic_write(path) as temporary:
+        save_file(stored, temporary, metadata={"format": "pt", **{f"shared:{name}": to for name, to in shared.items()}})
+
+
+def load_state(path: str | Path) -> dict[str, torch.Tensor]:
+    """Reads a safetensors file.
+
+    Raises:
+        WithinError: when it is missing, truncated or not safetensors, or holds NaN or Inf.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            metadata = handle.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise WithinError(f"Could not read the weights: {error}", where=str(path)) from error
+    for key, target in metadata.items():
+        if key.startswith("shared:"):
+            state[key.removeprefix("shared:")] = state[target]
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise WithinError(f"The weights of {name} hold NaN or Inf", where=str(path))
+    return state
+
+
+def load(directory: str | Path, build: Callable[[], nn.Module]) -> nn.Module:
+    """Rebuilds a compressed model from a run directory.
+
+    Arguments:
+        directory: a folder that `save` wrote.
+        build: the constructor of the dense model.
+
+    Raises:
+        WithinError: when a file is missing or damaged, or the constructor builds another model.
+    """
+    folder = Path(directory)
+    plan = read_plan(folder / PLAN)
+    model = apply(plan, build())
+    load_into(model, load_state(folder / WEIGHTS), where=str(folder / WEIGHTS))
+    return model
+
+
+def load_into(model: nn.Module, state: Mapping[str, torch.Tensor], *, where: str) -> None:
+    """Loads a state into a model strictly.
+
+    Raises:
+        WithinError: naming the missing and unexpected keys and the shapes that differ.
+    """
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    differ = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if missing or unexpected or differ:
+        parts = [
+            f"{len(items)} {what} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
+            for what, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", differ))
+            if items
+        ]
+        raise WithinError(
+            f"The weights are of another architecture: {'; '.join(parts)}",
+            where=where,
+            todo="build the same dense model",
+        )
+    model.load_state_dict(dict(state))
+
+
+def load_foreign(path: str | Path) -> Any:
+    """Reads a torch file of somebody else, tensors only.
+
+    Raises:
+        WithinError: when it needs to run code from the file (an untrusted pickle), or is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WithinError(
+            f"The file cannot be read as plain tensors ({type(error).__name__}); it may hold code, which is never run",
+            where=str(path),
+            todo="convert it to safetensors in the environment that wrote it",
+        ) from error

@@ -25,11 +25,12 @@ def coarsen(options: Options, units: int) -> tuple[Options, bool]:
     """
     units = max(1, min(units, TABLE_BYTES // (8 * len(options.cost))))
     divisor = int(np.gcd.reduce([int(np.gcd.reduce(costs)) for costs in options.cost])) or 1
-    factor = -(-(options.capacity // divisor) // units)
+    capacity = min(options.capacity, sum(int(costs[-1]) for costs in options.cost))
+    factor = -(-(capacity // divisor) // units)
     exact = factor <= 1
     step = divisor * max(1, factor)
     cost = tuple(-(-costs // step) for costs in options.cost)
-    shorter = Options(options.index, options.value, cost, options.capacity // step)
+    shorter = Options(options.index, options.value, cost, capacity // step)
     # Rounded costs may tie, and the last of a tie has the highest value; cost 0 is always there and always fits.
     keep = [np.append(np.diff(costs) > 0, True) & (costs <= shorter.capacity) for costs in cost]
     return shorter.select(keep), exact

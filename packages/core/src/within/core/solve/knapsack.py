@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from within.core.errors import WithinError
@@ -68,11 +69,11 @@ def knapsack(
         return multiple_choice(table, time_limit=time_limit)
     if method == "milp":
         return multiple_choice(table, time_limit=time_limit)
-    options = condense(table)
-    highest = options.original([cost.size - 1 for cost in options.cost])
+    # The best of each group, the cheapest among equals: it may fit as it is.
+    highest = [int(np.lexsort((cost[:, 0], -value))[0]) for value, cost in zip(table.values, table.costs)]
     if table.costs_of(highest)[0] <= table.limits[0]:
         return _solution(table, highest, "unconstrained", proved=True)
-    return _search(table, options, method, units)
+    return _search(table, condense(table), method, units)
 
 
 def _search(table: Table, options: Options, method: Method, units: int) -> Solution:

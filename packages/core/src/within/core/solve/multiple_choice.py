@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 from scipy.sparse import csr_array
 
@@ -21,6 +22,7 @@ from within.core.solve.options import Floats, Table
 from within.core.solve.solution import InfeasibleBudget, Solution, infeasible, number, relative_gap
 
 ROW_SCALE = 1000.0  # limits are scaled to this, so that the solver's absolute tolerance of 1e-6 is 1e-9 of a limit
+OBJECTIVE_SCALE = 1e5
 CUTS = 50
 
 
@@ -38,17 +40,19 @@ def multiple_choice(table: Table, *, time_limit: float | None = None) -> Solutio
     finite = np.isfinite(table.limits)
     check_each_budget(table)
     sizes = [values.size for values in table.values]
-    values = np.concatenate(table.values)
+    # Only differences within a group matter.
+    best = [float(values.max()) for values in table.values]
+    losses = np.concatenate([high - values for high, values in zip(best, table.values)])
+    scale = _objective_unit(losses)
     one_each = _one_each(sizes)
-    rows = np.concatenate(table.costs)[:, finite].T
-    scaled, limits = scaled_rows(rows, table.limits[finite])
-    scale = float(np.abs(values).max()) or 1.0
+    fits = _fitting(table, finite)
+    scaled, limits = scaled_rows(np.concatenate(table.costs)[:, finite].T * fits, table.limits[finite])
     constraints = [LinearConstraint(one_each, 1.0, 1.0)]
     if len(limits):
         constraints.append(LinearConstraint(csr_array(scaled), -np.inf, limits))
     bound = np.inf
     for _ in range(CUTS):
-        result = solve_milp(-values / scale, constraints, np.ones(values.size), Bounds(0.0, 1.0), time_limit)
+        result = solve_milp(losses / scale, constraints, np.ones(losses.size), Bounds(0.0, fits), time_limit)
         if result.status == 2:
             raise conflict(table, time_limit)
         if result.x is None:
@@ -56,14 +60,14 @@ def multiple_choice(table: Table, *, time_limit: float | None = None) -> Solutio
         chosen = np.split(result.x, np.cumsum(sizes)[:-1])
         choice = tuple(int(part.argmax()) for part in chosen)
         dual = result.mip_dual_bound if result.mip_dual_bound is not None else result.fun
-        bound = min(bound, -float(dual) * scale)
+        bound = min(bound, math.fsum(best) - float(dual) * scale)
         costs = table.costs_of(choice)
         if all(cost <= limit for cost, limit in zip(costs, table.limits)):
             value = table.value_of(choice)
             # A proof within the solver's own rounding is a proof.
-            upper_bound = value if bound - value <= 1e-9 * scale else bound
+            upper_bound = value if bound - value <= 1e-9 * max(float(losses.max()), scale) else bound
             return Solution(choice, value, costs, upper_bound, relative_gap(upper_bound, value), "milp")
-        taken = np.zeros(values.size)
+        taken = np.zeros(losses.size)
         taken[np.cumsum([0, *sizes[:-1]]) + np.asarray(choice)] = 1.0
         constraints.append(LinearConstraint(csr_array(taken[None]), -np.inf, len(sizes) - 1.0))
     raise WithinError(
@@ -99,8 +103,8 @@ def solve_milp(
 def scaled_rows(rows: Floats, limits: Floats) -> tuple[Floats, Floats]:
     """Returns rows `(rows, columns)` and limits with every row multiplied so that its limit is `ROW_SCALE`."""
     size = np.where(limits > 0, limits, np.abs(rows).max(axis=1, initial=0.0))
-    factor = ROW_SCALE / np.where(size > 0, size, 1.0)
-    return rows * factor[:, None], limits * factor
+    size = np.where(size > 0, size, 1.0)
+    return rows / size[:, None] * ROW_SCALE, limits / size * ROW_SCALE
 
 
 def check_each_budget(table: Table) -> None:
@@ -128,13 +132,14 @@ def conflict(table: Table, time_limit: float | None = None) -> InfeasibleBudget:
     everything = np.concatenate(table.costs)
     for budget in np.flatnonzero(np.isfinite(table.limits)).tolist():
         others = np.isfinite(table.limits) & (np.arange(table.limits.size) != budget)
-        scaled, limits = scaled_rows(everything[:, others].T, table.limits[others])
+        fits = _fitting(table, others)
+        scaled, limits = scaled_rows(everything[:, others].T * fits, table.limits[others])
         cost = everything[:, budget]
         constraints = [LinearConstraint(_one_each(sizes), 1.0, 1.0)]
         if len(limits):
             constraints.append(LinearConstraint(csr_array(scaled), -np.inf, limits))
         scale = float(np.abs(cost).max()) or 1.0
-        result = solve_milp(cost / scale, constraints, np.ones(cost.size), Bounds(0.0, 1.0), time_limit)
+        result = solve_milp(cost / scale, constraints, np.ones(cost.size), Bounds(0.0, fits), time_limit)
         if result.x is None:
             continue
         parts = [float(c[x.argmax(), budget]) for c, x in zip(table.costs, np.split(result.x, np.cumsum(sizes)[:-1]))]
@@ -149,6 +154,29 @@ def conflict(table: Table, time_limit: float | None = None) -> InfeasibleBudget:
         )
     _, budget, limit, parts = best
     return infeasible(table.budget_names[budget], limit, table.group_names, parts, "while the other budgets hold")
+
+
+def _objective_unit(losses: Floats) -> float:
+    """Returns what to divide the objective by.
+
+    HiGHS stops at an absolute gap of 1e-6, so real objectives are made large. Whole ones stay whole: HiGHS sees that,
+    and rounds its bounds, which decides hard cases.
+    """
+    if (losses == np.rint(losses)).all() and losses.max() < 2.0**53:
+        return float(np.gcd.reduce(losses.astype(np.int64))) or 1.0
+    return float(losses.max()) / OBJECTIVE_SCALE
+
+
+def _fitting(table: Table, budgets: NDArray[np.bool_]) -> Floats:
+    """Returns 1.0 for each option that fits these budgets beside the cheapest options of the other groups, else 0.0.
+
+    An option far over a budget would spoil the scale of its row.
+    """
+    minima = np.asarray([cost.min(axis=0) for cost in table.costs])
+    least = minima.sum(axis=0)
+    slack = table.limits - least + 1e-9 * (np.abs(table.limits) + np.abs(least))
+    fits = [(cost - low <= slack)[:, budgets].all(axis=1) for cost, low in zip(table.costs, minima)]
+    return np.concatenate(fits).astype(np.float64)
 
 
 def _excess(cost: float, limit: float) -> float:

@@ -142,7 +142,7 @@ def condense(table: Table) -> Options:
     if least > limit:
         raise infeasible(table.budget_names[0], limit, table.group_names, minima)
     highest = math.fsum(float(cost.max()) for cost in table.costs)
-    limit = min(limit, highest)
+    limit = min(limit, math.nextafter(highest, math.inf))  # the sum may have been rounded down
     # What is over the budget in any company goes first, so that it does not coarsen the grid for the rest.
     slack = (limit - least) + 1e-9 * (abs(limit) + abs(least))
     fits = [cost[:, 0] <= low + slack for cost, low in zip(table.costs, minima)]

@@ -143,7 +143,8 @@ def needed_rows(rows: Floats, limits: Floats, maximum: Sequence[int]) -> Integer
     coefficient and at most as large in its limit.
     """
     order = np.flatnonzero(rows @ np.asarray(maximum, dtype=np.float64) > limits)
-    order = order[np.argsort(-rows[order].sum(axis=1), kind="stable")]  # a row can only be implied by a larger one
+    # A row can only be implied by one that is as large, and of equal ones by that with the lower limit.
+    order = order[np.lexsort((limits[order], -rows[order].sum(axis=1)))]
     kept: list[int] = []
     for row in order.tolist():
         implied = (rows[kept] >= rows[row]).all(axis=1) & (limits[kept] <= limits[row])

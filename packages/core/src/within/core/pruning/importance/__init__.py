@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from within.core.errors import WithinError
 from within.core.graph import Graph
-from within.core.prune.importance.magnitude import l1, l2
-from within.core.prune.importance.random import random
-from within.core.prune.importance.taylor import taylor
+from within.core.pruning.importance.magnitude import l1, l2
+from within.core.pruning.importance.random import random
+from within.core.pruning.importance.taylor import taylor
 
 Scores = Mapping[str, NDArray[np.float64]]
 IMPORTANCES: dict[str, Callable[..., Scores]] = {"l1": l1, "l2": l2, "random": random, "taylor": taylor}

@@ -16,7 +16,7 @@ from within.core.graph import Graph
 from within.core.graph.graph import Kept
 from within.core.graph.operator import shape_of, tensor_of
 from within.core.graph.rewrite import Rewrite
-from within.core.prune.slim import random_like, relative_difference, tensors
+from within.core.pruning.slim import random_like, relative_difference, tensors
 
 
 class MaskedReference:

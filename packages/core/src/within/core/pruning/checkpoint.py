@@ -14,8 +14,8 @@ from torch import nn
 
 from within.core.errors import WithinError
 from within.core.files import atomic_write, new_run_directory, write_json
-from within.core.prune.plan import Plan, apply, read_plan
-from within.core.prune.prune import PruneResult
+from within.core.pruning.plan import Plan, apply, read_plan
+from within.core.pruning.prune import PruneResult
 
 PLAN, WEIGHTS, METRICS = "plan.json", "model.safetensors", "metrics.json"
 

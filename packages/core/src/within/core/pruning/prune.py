@@ -15,11 +15,11 @@ from within.core.errors import WithinError
 from within.core.graph import Graph, trace
 from within.core.graph.graph import Kept
 from within.core.graph.producers import producing_axes
-from within.core.prune.importance import Scores, score
-from within.core.prune.masked import masked_slim_error
-from within.core.prune.plan import Plan, Step, input_specs
-from within.core.prune.slim import slim
-from within.core.prune.widths import WidthRules, solve_widths
+from within.core.pruning.importance import Scores, score
+from within.core.pruning.masked import masked_slim_error
+from within.core.pruning.plan import Plan, Step, input_specs
+from within.core.pruning.slim import slim
+from within.core.pruning.widths import WidthRules, solve_widths
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def prune(
         )
     sizes = {group.name: int(width) for group, width in zip(groups, vector, strict=True)}
     prune_step = Step(
-        "within.core.prune.prune:cut", {"kept": {name: list(atoms) for name, atoms in kept.items()},
+        "within.core.pruning.prune:cut", {"kept": {name: list(atoms) for name, atoms in kept.items()},
                                         "sizes": {group.name: group.size for group in groups if group.name in kept},
                                         "heads": heads, "grouped": grouped, "prefer": prefer},
     )  # fmt: skip

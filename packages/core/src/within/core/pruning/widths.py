@@ -22,7 +22,7 @@ from within.core.cost import Budget, PeakMemory
 from within.core.cost.macs import Macs
 from within.core.errors import WithinError
 from within.core.graph import Graph
-from within.core.prune.importance import Scores
+from within.core.pruning.importance import Scores
 from within.core.solve import InfeasibleBudget, fit_widths
 
 ROUNDS = 40

@@ -1,0 +1,12 @@
+"""Structured pruning: importance, widths under budgets, cutting, proof, plans and checkpoints."""
+
+from within.core.pruning.checkpoint import load, save, save_model
+from within.core.pruning.importance import IMPORTANCES
+from within.core.pruning.plan import Plan, Step, apply, read_plan
+from within.core.pruning.prune import Certificate, PruneResult, prune
+from within.core.pruning.slim import slim
+
+__all__ = [
+    "IMPORTANCES", "Certificate", "Plan", "PruneResult", "Step", "apply", "load", "prune", "read_plan", "save",
+    "save_model", "slim",
+]  # fmt: skip

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from within.core.errors import WithinError
 from within.core.train import TrainingResult, fit
-from within.lowlevel.data.degradations import Degradation
-from within.lowlevel.data.folders import DegradedImages, open_source
-from within.lowlevel.data.images import ImageArray
+from within.lowlevel.data.degradations import BicubicDownscale, Degradation
+from within.lowlevel.data.folders import DegradedImages, PairedImages, open_source
+from within.lowlevel.data.images import Color, ImageArray
 from within.lowlevel.data.patches import Patches
 from within.lowlevel.data.sources import ArrayImages, ImageSource, load_all
 from within.lowlevel.losses import build_loss
-from within.lowlevel.training_data import TurnedTensors, Unchanged, prepare, teacher_outputs
+from within.lowlevel.training_data import TurnedTensors, Unchanged, bicubic_pairs, prepare, teacher_outputs
 
 Prepared = tuple[Float[Tensor, "items channels height width"], Float[Tensor, "items channels gt_height gt_width"]]
 
@@ -39,6 +39,7 @@ def fine_tune(
     items: int | None = None,
     loss: str | Mapping[str, Any] = "l1",
     task_weight: float = 0.0,
+    color: Color | None = None,
     optimizer: Mapping[str, Any] = {"type": "Adam", "lr": 1e-3},
     schedule: Any = "cosine",
     channels_last: bool = True,
@@ -62,6 +63,7 @@ def fine_tune(
         loss: distance to the target: a name of `losses.LOSSES`, or a mapping with its `type` and arguments.
         task_weight: weight of the clean image in the target beside the teacher's output (0: the teacher alone, 1: the
             clean image alone): t = (1 - w) teacher(y) + w x.
+        color: convert the photographs to "gray" or "rgb"; None keeps them.
         optimizer, schedule, channels_last, seed, device, options: see `within.core.train.fit`.
 
     Raises:
@@ -77,6 +79,7 @@ def fine_tune(
             patch_size=patch_size,
             items=items if items is not None else min(iterations * batch_size, 4096),
             task_weight=task_weight,
+            color=color,
             seed=seed,
             device="cpu" if device is None and not torch.cuda.is_available() else device or "cuda",
         )
@@ -104,6 +107,7 @@ def prepare_fine_tuning(
     patch_size: int = 64,
     items: int = 4096,
     task_weight: float = 0.0,
+    color: Color | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> Prepared:
@@ -121,7 +125,12 @@ def prepare_fine_tuning(
         raise WithinError(f"task_weight is {task_weight}", todo="choose a weight from 0 to 1")
     if degradation is None and task_weight > 0:
         raise WithinError("Photographs that are degraded already have no clean image", todo="leave task_weight at 0")
-    dataset = DegradedImages(_in_memory(images), degradation or Unchanged(), patches=Patches(patch_size), seed=seed)
+    source, patches = _in_memory(images), Patches(patch_size)
+    dataset: DegradedImages | PairedImages
+    if isinstance(degradation, BicubicDownscale) and degradation.variant == "matlab":
+        dataset = bicubic_pairs(source, degradation.scale, patches=patches, color=color)
+    else:
+        dataset = DegradedImages(source, degradation or Unchanged(), patches=patches, color=color, seed=seed)
     inputs, clean = prepare(dataset, items, seed=seed)
     if teacher is None or task_weight == 1:
         return inputs, clean

@@ -66,9 +66,21 @@ def build_loss(type: str, *, weight: float = 1.0, **arguments: Any) -> Loss:
         arguments: its keyword arguments.
 
     Raises:
-        WithinError: when there is none of that name.
+        WithinError: when there is none of that name; and from the loss, when the two shapes differ, which torch would
+            stretch to one another.
     """
     if type not in LOSSES:
         raise WithinError(f"There is no loss named {type!r}", todo=f"choose one of {', '.join(LOSSES)}")
-    loss: Loss = partial(LOSSES[type], **arguments) if arguments else LOSSES[type]
-    return loss if weight == 1 else lambda prediction, target: weight * loss(prediction, target)
+    function = partial(LOSSES[type], **arguments)
+
+    def loss(prediction: Image, target: Image) -> Tensor:
+        if prediction.shape != target.shape:
+            raise WithinError(
+                f"The network returns {tuple(prediction.shape)}, the target is {tuple(target.shape)}",
+                where=f"loss {type}",
+                todo="check the number of channels and the scale of the network and of the data",
+            )
+        value: Tensor = function(prediction, target)
+        return value if weight == 1 else weight * value
+
+    return loss

@@ -1,0 +1,5 @@
+"""EDSR-baseline x4 (Lim et al., CVPRW 2017) by BasicSR's recipe."""
+
+_base_ = ["../_base_/div2k_x4.py", "../_base_/l1_300k.py"]
+name = "edsr_baseline_x4"
+network = "edsr_baseline_x4"

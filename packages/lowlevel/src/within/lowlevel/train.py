@@ -1,0 +1,173 @@
+"""Train a restoration network as a configuration says; this is `within lowlevel train`.
+
+The run directory receives `config.py`, `model.safetensors`, `training.json`, `logs/` and `checkpoints/`. Launched by
+torchrun, the processes share the work, and the batch size of the configuration is divided among them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from safetensors.torch import save_file
+from torch import nn
+
+from within.core.distill import OutputDistillation
+from within.core.errors import WithinError
+from within.core.files import atomic_write, new_run_directory
+from within.core.train import TrainingResult, fit
+from within.core.train.launch import launch
+from within.core.train.randomness import preserved_randomness, seed_everything
+from within.lowlevel.basicsr_training import settings_from_options
+from within.lowlevel.configured_data import training_source, validation
+from within.lowlevel.fine_tune import fine_tune, prepare_fine_tuning
+from within.lowlevel.losses import build_loss
+from within.lowlevel.models import build
+from within.lowlevel.options import read_options
+from within.lowlevel.training_settings import TrainingSettings, settings_from
+from within.lowlevel.weights import load_weights
+
+__all__ = ["fine_tune", "main", "prepare_fine_tuning"]
+
+
+def main(
+    config: str | Path | Mapping[str, Any],
+    *,
+    run_directory: str | Path | None = None,
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> TrainingResult:
+    """Trains the network of a configuration.
+
+    Arguments:
+        config: a Python configuration, an option file of BasicSR (.yml), or the settings themselves.
+        run_directory: receives all results; by default `runs/NAME`.
+        resume: continue an interrupted run.
+        device: None takes CUDA where there is one.
+        overrides: settings that replace those of the file, dotted where nested: `{"train.gt": "...", "iterations": 2}`.
+
+    Raises:
+        WithinError: when a setting is unknown, missing or impossible, and as the data sets and `fit` do.
+    """
+    launched = launch(device)
+    read = _read(config, launched.world_size)
+    read.merge_from_dict(dict(overrides or {}))
+    settings = settings_from(read.to_dict(), where=str(read.filename or "configuration"))
+    if settings.batch_size % launched.world_size:
+        raise WithinError(
+            f"The batch size {settings.batch_size} cannot be divided among {launched.world_size} processes",
+            where=settings.name,
+            todo="start a number of processes that divides it",
+        )
+    loss = None if settings.loss is None else build_loss(**settings.loss)
+    network, teacher = _network(settings), _teacher(settings)
+    source, validate = training_source(settings), validation(settings)
+    folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
+    if launched.is_main:
+        new_run_directory(folder, resume=resume)
+        with atomic_write(folder / "config.py") as temporary:
+            temporary.write_text(read.pretty_text)
+    rounds = math.ceil(len(source) / settings.batch_size)
+    with _unused_when_refused(folder):
+        result = fit(
+            network,
+            source,
+            iterations=settings.iterations if settings.iterations is not None else (settings.epochs or 0) * rounds,
+            batch_size=settings.batch_size // launched.world_size,
+            loss=loss,
+            **teacher,
+            validate=validate,
+            validate_every=settings.validation.every if settings.validation is not None else None,
+            optimizer=settings.optimizer,
+            schedule=settings.schedule if settings.epochs is None else in_iterations(settings.schedule, rounds),
+            clip_gradients=settings.clip_gradients,
+            ema=settings.ema,
+            run_directory=folder,
+            checkpoint_every=settings.checkpoint_every,
+            keep_checkpoints=settings.keep_checkpoints,
+            resume=resume,
+            seed=settings.seed,
+            device=launched.device,
+            precision=settings.precision,
+            channels_last=settings.channels_last,
+            threads=settings.threads,
+            workers=settings.workers,
+            log_every=settings.log_every,
+            tensorboard=settings.tensorboard,
+            description=settings.name,
+        )
+    if launched.is_main:
+        weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+        with atomic_write(folder / "model.safetensors") as temporary:
+            save_file(weights, temporary, metadata={"network": settings.network, "config": settings.name})
+    return result
+
+
+@contextmanager
+def _unused_when_refused(folder: Path) -> Iterator[None]:
+    """Takes the configuration out of a run directory again when the training did not begin."""
+    try:
+        yield
+    except WithinError:
+        if [path.name for path in folder.iterdir()] == ["config.py"]:
+            (folder / "config.py").unlink()
+            folder.rmdir()
+        raise
+
+
+def in_iterations(schedule: Any, rounds: int) -> Any:
+    """Returns a schedule that is counted in epochs as one counted in iterations, `rounds` to the epoch."""
+    if isinstance(schedule, Mapping):
+        counted = ("begin", "end", "step_size", "T_max")
+        listed = ("milestones", "periods")
+        return {
+            name: value * rounds if name in counted else [item * rounds for item in value] if name in listed else value
+            for name, value in schedule.items()
+        }
+    if isinstance(schedule, (list, tuple)):
+        return [in_iterations(part, rounds) for part in schedule]
+    return schedule
+
+
+def _read(config: str | Path | Mapping[str, Any], processes: int) -> Config:
+    if isinstance(config, Config):
+        return Config(config.to_dict(), filename=config.filename)
+    if isinstance(config, Mapping):
+        return Config(dict(config))
+    path = Path(config)
+    if path.suffix in (".yml", ".yaml"):
+        return Config(settings_from_options(read_options(path), processes))
+    if not path.is_file():
+        raise WithinError("There is no such configuration", where=str(path))
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # it is a Python file: anything can go wrong in it
+        raise WithinError(
+            f"The configuration does not load ({type(error).__name__}: {error})", where=str(path)
+        ) from error
+
+
+def _network(settings: TrainingSettings) -> nn.Module:
+    with preserved_randomness():
+        seed_everything(settings.seed)
+        network = build(settings.network, **settings.arguments)
+    if settings.weights is not None:
+        load_weights(
+            network, settings.path(settings.weights), strict=settings.weights_strict, wrapper=settings.weights_entry
+        )
+    return network
+
+
+def _teacher(settings: TrainingSettings) -> dict[str, Any]:
+    teacher = settings.teacher
+    if teacher is None:
+        return {}
+    network = build(teacher.network, **teacher.arguments)
+    load_weights(network, settings.path(teacher.weights))
+    return {"teacher": network, "distillation": OutputDistillation(teacher.distance, teacher.weight)}

@@ -70,7 +70,7 @@ def has_method(name: str) -> Callable[[ast.stmt], bool]:
 
 
 FOLDERS = (
-    Folder("importance", "prune/importance", returns("Scores")),
+    Folder("importance", "pruning/importance", returns("dict[str, NDArray[np.float64]]")),
     Folder("cost", "cost", has_method("__call__")),
     Folder("solver", "solve", returns("Solution", "Widths", "Step", "Allocation")),
     Folder("runtime", "device/runtimes.py", has_method("load")),

@@ -27,6 +27,7 @@ from within.core.report.style import STYLE
 
 ARROW = "\N{RIGHTWARDS ARROW}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+BYTES = ("B", "bytes")
 TILES = 4
 LISTED_TENSORS = 16
 
@@ -70,8 +71,13 @@ def _tiles(content: ReportContent) -> str:
             continue
         seen.add(cost.name)
         after, before = quantity(cost.after, cost.unit), quantity(cost.before, cost.unit)
-        tiles.append(_tile(cost.name, after, f"from {before}, {relative(cost.ratio)}", ""))
+        tiles.append(_tile(_sentence(cost.name), after, f"from {before}, {relative(cost.ratio)}", ""))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _sentence(name: str) -> str:
+    """Returns a name with a capital, as the beginning of a line wants it."""
+    return name[:1].upper() + name[1:]
 
 
 def _tile(label: str, value: str, origin: str, kind: str) -> str:
@@ -112,7 +118,7 @@ def _costs(rows: Sequence[CostRow]) -> str:
         instrument = f'<span class="sub">{escape(row.instrument)}</span>' if row.instrument else ""
         cells.append(
             [
-                escape(row.name) + instrument,
+                escape(_sentence(row.name)) + instrument,
                 number_cell(quantity(row.before_predicted, row.unit)),
                 number_cell(quantity(row.before_measured, row.unit)),
                 number_cell(quantity(row.after_predicted, row.unit)),
@@ -137,7 +143,7 @@ def _budgets(rows: Sequence[BudgetRow], certificate: Certificate | None) -> str:
     if rows:
         cells = [
             [
-                escape(row.name),
+                escape(_sentence(row.name)),
                 number_cell(quantity(row.before, row.unit)),
                 number_cell(quantity(row.limit, row.unit)),
                 number_cell(quantity(row.achieved, row.unit)),
@@ -172,7 +178,7 @@ def _memory(timelines: Sequence[MemoryTimeline], budgets: Sequence[BudgetRow]) -
     if not timelines:
         return ""
     largest = max(timeline.peak for timeline in timelines)
-    limit = next((row.limit for row in budgets if row.unit == "B" and "memory" in row.name.lower()), None)
+    limit = next((row.limit for row in budgets if row.unit in BYTES and "memory" in row.name.lower()), None)
     parts = [
         "<h2>Memory over time</h2>"
         '<p class="muted small">Live activation bytes while each operator runs. The coloured bands are the largest '

@@ -4,7 +4,7 @@ teacher.
 
 _base_ = "unet_denoise.py"
 name = "unet_denoise_from_teacher"
-arguments = {"widths": (16, 32, 48, 64)}
+arguments = {"widths": (8, 16, 24, 32)}
 train = {"gt": None, "lq": "noisy_photographs", "sigma": None}
 validation = None
 loss = None

@@ -169,7 +169,7 @@ _ROWS = (
     _row("dce_net", DCENet, "enhance", 79_416, 5_190_451_200, published="79K"),
     _row("unet", UNet, "denoise", 7_760_931, 12_125_732_864),
     # The project's own denoiser, small enough to be shipped.
-    _row("unet_denoise", UNet, "denoise", 871_299, 7_168_065_536, widths=(32, 64, 96, 128), up="nearest"),
+    _row("unet_denoise", UNet, "denoise", 218_563, 1_820_327_936, widths=(16, 32, 48, 64), up="nearest"),
 )
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})

@@ -7,7 +7,7 @@ Parameter names stay those of the original model. Batch normalisation and dropou
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,12 @@ from within.core.graph.graph import Graph
 from within.core.graph.operator import Operator, Shape, shape_of
 from within.core.graph.rules import rule_of
 
+CARRIED = ("size_multiple", "scale")  # what callers ask a restoration network for
 ASSERTIONS = {"_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "_assert_async"}
+
+
+Build = Callable[[fx.Graph, nn.Module, fx.Node], fx.Node]
+"""Adds nodes that read a given node, and modules to the root; returns the node to read instead."""
 
 
 class Rewrite:
@@ -33,6 +38,8 @@ class Rewrite:
         self.vector = np.array([int(mask.sum()) for mask in keep], dtype=np.int64)
         self.arguments: dict[str, dict[str, Any]] = {}
         self.replaced: dict[str, Callable[[fx.Graph, dict[fx.Node, fx.Node]], fx.Node]] = {}
+        self.inserted: dict[str, Build] = {}
+        self.redirected: dict[str, dict[str, Build | None]] = {}
         for op in graph.operators:
             found = rule_of(op)
             if found is not None and found.resize is not None:
@@ -107,6 +114,12 @@ class Rewrite:
 
         self.replaced[op.name] = build
 
+    def insert(self, value: str, build: Build, readers: Sequence[str], at_use: Build | None = None) -> None:
+        """Puts new nodes right after a value; the named readers read their result, through `at_use` where given."""
+        self.inserted[value] = build
+        for reader in readers:
+            self.redirected.setdefault(reader, {})[value] = at_use
+
     # ---- parameters
 
     def slice_tensor(self, value: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -154,6 +167,7 @@ class Rewrite:
             if node.op == "placeholder" and node.name not in names:
                 mapping[node] = new.placeholder(node.name)
         operators = {op.name: op for op in self.graph.operators}
+        extra: dict[str, fx.Node] = {}
         for node in self.graph.fx_graph.nodes:
             if node.op == "placeholder" and node.name in names:
                 if node.users:
@@ -162,7 +176,13 @@ class Rewrite:
                 op = operators[node.name]
                 if op.kind in ASSERTIONS or (not node.users and not op.in_place):
                     continue
-                mapping[node] = self._emit(new, root, op, mapping)
+                own = dict(mapping)
+                for value, at_use in self.redirected.get(node.name, {}).items():
+                    read = extra[value]
+                    own[self.graph.nodes[value]] = read if at_use is None else at_use(new, root, read)
+                mapping[node] = self._emit(new, root, op, own)
+                if node.name in self.inserted:
+                    extra[node.name] = self.inserted[node.name](new, root, mapping[node])
             elif node.op == "output":
                 results = [mapping[item] if isinstance(item, fx.Node) else item for item in node.args[0]]
                 spec = self.graph.program.call_spec.out_spec
@@ -171,6 +191,9 @@ class Rewrite:
         module.graph.eliminate_dead_code()
         module.recompile()
         module.train(self.graph.model.training)
+        for name in CARRIED:
+            if isinstance(getattr(self.graph.model, name, None), int):
+                setattr(module, name, getattr(self.graph.model, name))
         return module
 
     def _emit(self, new: fx.Graph, root: nn.Module, op: Operator, mapping: dict[fx.Node, fx.Node]) -> fx.Node:

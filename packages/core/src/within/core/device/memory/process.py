@@ -160,7 +160,7 @@ def _run_worker(request: dict[str, Any], inputs: Sequence[Tensor], folder: Path)
     torch.save([value.detach() for value in inputs], folder / "inputs.pt")
     request_path, result_path = folder / "request.json", folder / "result.json"
     request_path.write_text(json.dumps({**request, "inputs": str(folder / "inputs.pt")}))
-    command = [sys.executable, "-m", "within.core.device.memory.worker", str(request_path), str(result_path)]
+    command = [sys.executable, "-m", "within.core.device.worker", str(request_path), str(result_path)]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),

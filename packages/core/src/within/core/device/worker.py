@@ -1,6 +1,6 @@
 """The fresh process in which resident memory is measured: reads a request, writes a result, both JSON.
 
-Run as `python -m within.core.device.memory.worker REQUEST RESULT` by `within.core.device.memory.process`.
+Run as `python -m within.core.device.worker REQUEST RESULT` by `within.core.device.memory.process`.
 """
 
 from __future__ import annotations

@@ -144,11 +144,7 @@ def prune(
             todo="report this model: an operator rule is wrong",
         )
     sizes = {group.name: int(width) for group, width in zip(groups, vector, strict=True)}
-    prune_step = Step(
-        "within.core.pruning.prune:cut", {"kept": {name: list(atoms) for name, atoms in kept.items()},
-                                        "sizes": {group.name: group.size for group in groups if group.name in kept},
-                                        "heads": heads, "grouped": grouped, "prefer": prefer},
-    )  # fmt: skip
+    prune_step = cut_step(graph, kept, prefer)
     base = plan or Plan(type(model).__name__, input_specs(inputs))
     provenance = dict(base.provenance) | {
         "torch": torch.__version__,
@@ -160,6 +156,20 @@ def prune(
     }
     full = Plan(base.model, base.inputs, (*base.steps, prune_step), provenance)
     return PruneResult(slim_model, full, certificate, graph, sizes)
+
+
+def cut_step(graph: Graph, kept: Kept, prefer: str = "module") -> Step:
+    """Returns the plan's step that keeps the given atoms."""
+    return Step(
+        "within.core.pruning.prune:cut",
+        {
+            "kept": {name: list(atoms) for name, atoms in kept.items()},
+            "sizes": {group.name: group.size for group in graph.channel_groups() if group.name in kept},
+            "heads": graph.heads,
+            "grouped": graph.grouped,
+            "prefer": prefer,
+        },
+    )
 
 
 def cut(

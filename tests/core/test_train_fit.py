@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from within.core.errors import WithinError
 from within.core.train import TensorBatches, fit
+from within.core.train.randomness import preserved_randomness, seed_everything
 from within.core.train.steps import StepLoader
 
 ITEMS = 12
@@ -92,9 +93,9 @@ def test_leaves_nothing_behind(tmp_path, capsys):
     model[1].eval()
     teacher = network().train()
     modes = [module.training for module in model.modules()]
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
-    expected = random.random(), np.random.rand(), torch.rand(()).item()
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    np.random.seed(1), torch.manual_seed(1)
+    expected = np.random.rand(), torch.rand(()).item()
+    np.random.seed(1), torch.manual_seed(1)
     threads = torch.get_num_threads()
     keys = list(model.state_dict())
 
@@ -109,7 +110,7 @@ def test_leaves_nothing_behind(tmp_path, capsys):
         run_directory=tmp_path,
     )
     assert result.model is model
-    assert (random.random(), np.random.rand(), torch.rand(()).item()) == expected
+    assert (np.random.rand(), torch.rand(()).item()) == expected
     assert [module.training for module in model.modules()] == modes
     assert teacher.training
     assert torch.get_num_threads() == threads
@@ -121,6 +122,17 @@ def test_leaves_nothing_behind(tmp_path, capsys):
         name.startswith("fit-") for manager in (MMLogger, MessageHub, Visualizer) for name in manager._instance_dict
     )
     assert capsys.readouterr() == ("", "")
+
+
+def test_random_states_are_given_back():
+    """Catches a training that changes what the rest of the program draws. (`random` is tested apart, because run-time
+    checks of annotations draw from it.)"""
+    before = random.getstate(), torch.get_rng_state()
+    with preserved_randomness():
+        seed_everything(5)
+        assert random.getstate() != before[0]
+    assert random.getstate() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
 
 
 def test_own_initialisation_of_the_network_is_not_run():
@@ -290,3 +302,26 @@ def test_a_loss_that_is_no_scalar_is_explained():
     """Catches a loss without reduction."""
     with pytest.raises(WithinError, match="return a scalar"):
         train(network(), loss=lambda output, target: (output - target).square())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", [None, "bfloat16", "float16"])
+def test_trains_on_cuda(precision):
+    """Catches data, teacher or checkpointed state that stay on the CPU."""
+    from within.core.distill import OutputDistillation
+
+    model, teacher = network(), network()
+    result = train(
+        model,
+        device="cuda",
+        precision=precision,
+        channels_last=True,
+        teacher=teacher,
+        distillation=OutputDistillation(),
+        iterations=40,
+        log_every=10,
+        optimizer={"type": "Adam", "lr": 1e-2},
+    )
+    assert next(model.parameters()).is_cuda
+    assert result.losses[-1][1] < result.losses[0][1]

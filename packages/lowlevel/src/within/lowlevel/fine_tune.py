@@ -22,9 +22,20 @@ from within.lowlevel.data.images import Color, ImageArray
 from within.lowlevel.data.patches import Patches
 from within.lowlevel.data.sources import ArrayImages, ImageSource, load_all
 from within.lowlevel.losses import build_loss
-from within.lowlevel.training_data import TurnedTensors, Unchanged, bicubic_pairs, prepare, teacher_outputs
+from within.lowlevel.training_data import (
+    Images,
+    Targets,
+    TurnedTensors,
+    Unchanged,
+    bicubic_pairs,
+    prepare,
+    teacher_outputs,
+)
 
-Prepared = tuple[Float[Tensor, "items channels height width"], Float[Tensor, "items channels gt_height gt_width"]]
+Prepared = tuple[
+    Float[Tensor, "items patch_channels patch_height patch_width"],
+    Float[Tensor, "items target_channels target_height target_width"],
+]
 
 
 def fine_tune(

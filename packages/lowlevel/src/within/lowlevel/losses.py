@@ -73,7 +73,7 @@ def build_loss(type: str, *, weight: float = 1.0, **arguments: Any) -> Loss:
         raise WithinError(f"There is no loss named {type!r}", todo=f"choose one of {', '.join(LOSSES)}")
     function = partial(LOSSES[type], **arguments)
 
-    def loss(prediction: Image, target: Image) -> Tensor:
+    def loss(prediction: Tensor, target: Tensor) -> Tensor:
         if prediction.shape != target.shape:
             raise WithinError(
                 f"The network returns {tuple(prediction.shape)}, the target is {tuple(target.shape)}",

@@ -27,6 +27,7 @@ from within.lowlevel.data.resize import imresize, modcrop
 from within.lowlevel.data.sources import ArrayImages, ImageSource
 
 Images = Float[Tensor, "batch channels height width"]
+Targets = Float[Tensor, "batch target_channels target_height target_width"]
 _ANYWHERE = -1
 
 
@@ -141,13 +142,13 @@ class TurnedTensors:
         inputs, target: as `prepare` returns them.
     """
 
-    def __init__(self, inputs: Images, target: Images) -> None:
+    def __init__(self, inputs: Images, target: Targets) -> None:
         self._items = TensorBatches(inputs, target)
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def batch(self, indices: Int64[Tensor, " batch"], generator: torch.Generator) -> tuple[Images, Images]:
+    def batch(self, indices: Int64[Tensor, " batch"], generator: torch.Generator) -> tuple[Images, Targets]:
         """Returns the chosen items in one of the eight flips and rotations."""
         inputs, target = self._items.batch(indices, generator)
         turn = int(torch.randint(8, (), generator=generator))
@@ -176,7 +177,7 @@ def bicubic_pairs(
     return PairedImages(gt, lq, scale=scale, patches=patches, enlarge=enlarge)
 
 
-def prepare(source: BatchSource, count: int, *, seed: int = 0) -> tuple[Images, Images]:
+def prepare(source: BatchSource, count: int, *, seed: int = 0) -> tuple[Images, Targets]:
     """Draws `count` items once and returns them as tensors (inputs, targets).
 
     Training on tensors costs next to nothing beside the network, and several networks can share them.
@@ -193,7 +194,7 @@ def prepare(source: BatchSource, count: int, *, seed: int = 0) -> tuple[Images, 
 
 def teacher_outputs(
     teacher: nn.Module, inputs: Images, *, batch_size: int = 16, device: str | torch.device = "cpu"
-) -> Images:
+) -> Targets:
     """Returns what the teacher makes of the inputs, to be learnt as targets without running it at every step.
 
     Arguments:

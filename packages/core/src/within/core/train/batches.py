@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
 from within.core.errors import WithinError
 from within.core.train.randomness import seed_everything
@@ -55,13 +55,18 @@ class TensorBatches:
 
 
 class DatasetBatches:
-    """A map-style torch dataset, one `__getitem__` per item; randomness inside it is seeded per batch."""
+    """A map-style dataset, one `__getitem__` per item; randomness inside it is seeded per batch.
 
-    def __init__(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any] = default_collate) -> None:
+    Arguments:
+        dataset: anything with a length and items by number.
+        collate: makes a batch of a list of items.
+    """
+
+    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any] = default_collate) -> None:
         self.dataset, self.collate = dataset, collate
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return len(self.dataset)
 
     def item_name(self, index: int) -> str:
         """Returns the dataset's own name of an item where it has one, else its number."""

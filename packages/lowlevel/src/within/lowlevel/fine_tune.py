@@ -23,8 +23,6 @@ from within.lowlevel.data.patches import Patches
 from within.lowlevel.data.sources import ArrayImages, ImageSource, load_all
 from within.lowlevel.losses import build_loss
 from within.lowlevel.training_data import (
-    Images,
-    Targets,
     TurnedTensors,
     Unchanged,
     bicubic_pairs,

@@ -26,8 +26,6 @@ from within.lowlevel.receptive_field import ReceptiveField, receptive_field
 GraphFactory = Callable[[int, int], Graph]
 """From height and width of an image to the graph of the network at that size."""
 
-NAMED = 3  # operators listed in a message before the rest is only counted
-
 
 @dataclass(frozen=True)
 class TilePlan:
@@ -171,7 +169,8 @@ def plan(
             f"No tile fits: one of {alignment} x {alignment} pixels with a halo of {halo} needs {_mib(least)}, "
             f"of which {_mib(given + returned)} are the input and output image",
             where=f"budget {_mib(budget_bytes)}",
-            todo=f"raise the budget to {_mib(least)}, or compress the network to it",
+            todo=f"raise the budget to {_mib(least)}"
+            + (", or compress the network to it" if given + returned < budget_bytes else ""),
         )
     equal, counts = [], []
     for size in padded:
@@ -237,9 +236,14 @@ def _tracer(model: nn.Module, channels: int, others: Sequence[Tensor]) -> GraphF
 def _locality(field: ReceptiveField, allow_inexact: bool) -> tuple[bool, str]:
     if not field.non_local:
         return True, f"every output pixel depends on the {field.radius} pixels around it"
-    named = "; ".join(str(each) for each in field.non_local[:NAMED])
-    more = len(field.non_local) - NAMED
-    reason = f"the network looks at the whole image: {named}" + (f"; and {more} more" if more > 0 else "")
+    places: dict[tuple[str, str], list[str]] = {}
+    for each in field.non_local:
+        places.setdefault((each.kind, each.why), []).append(each.place)
+    named = [
+        f"{kind} in {found[0] or 'the network itself'}{f' and {len(found) - 1} more' if len(found) > 1 else ''} ({why})"
+        for (kind, why), found in places.items()
+    ]
+    reason = f"the network looks at the whole image: {'; '.join(named)}"
     if not allow_inexact:
         raise WithinError(
             f"Tiles would change the result, because {reason}",

@@ -79,9 +79,6 @@ class NonLocal:
     place: str
     why: str
 
-    def __str__(self) -> str:
-        return f"{self.kind} in {self.place or 'the network itself'} ({self.why})"
-
 
 class Walk:
     """Follows the image axes through the operators of a graph, in order.

@@ -1,0 +1,164 @@
+"""A network as a user names it: one of our variants, an architecture of BasicSR, or a run directory.
+
+imdn_x4                a variant, see `models.names`
+basicsr:EDSR           an architecture of BasicSR's registry
+runs/half              a run directory: a compressed network (plan and weights) or a trained one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from within.core.cli.configuration import load_config
+from within.core.errors import WithinError
+from within.core.pruning import Plan, load, read_plan
+from within.core.pruning.checkpoint import PLAN, WEIGHTS, load_into, load_state
+from within.lowlevel.models import build, variant
+from within.lowlevel.weights import load_weights
+
+BASICSR = "basicsr:"
+CONFIG = "config.py"
+
+
+@dataclass(frozen=True, eq=False)
+class NamedNetwork:
+    """A network with what is known of it.
+
+    Attributes:
+        name, arguments: the dense network and the constructor arguments that were given beyond the name.
+        model: the network, with `scale` and `size_multiple`.
+        channels: of the input image.
+        told_the_level: whether a second input says how strong the noise is.
+        plan: how it was compressed, or None.
+        run: the run directory it came from, or None.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    model: nn.Module = field(repr=False)
+    channels: int
+    told_the_level: bool = False
+    plan: Plan | None = None
+    run: Path | None = None
+
+    @property
+    def scale(self) -> int:
+        """Upscaling factor."""
+        return int(getattr(self.model, "scale", 1))
+
+    @property
+    def size_multiple(self) -> int:
+        """What height and width must be divisible by."""
+        return int(getattr(self.model, "size_multiple", 1))
+
+    def other_inputs(self, sigma: float | None, *, device: str | torch.device = "cpu") -> tuple[Tensor, ...]:
+        """Returns the inputs besides the image: the noise level, `sigma` on the scale 0..255, where it is told.
+
+        Raises:
+            WithinError: when the network must be told and `sigma` is None.
+        """
+        if not self.told_the_level:
+            return ()
+        if sigma is None:
+            raise WithinError("This network needs to know how strong the noise is", where=self.name, todo="give sigma")
+        return (torch.full((1, 1, 1, 1), sigma / 255, device=device),)
+
+
+def open_network(
+    name: str | Path | None = None,
+    *,
+    weights: str | Path | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> NamedNetwork:
+    """Builds a network and loads its weights.
+
+    Arguments:
+        name: see the module. None where `weights` is a run directory that says what it holds.
+        weights: a file in any published layout, or a run directory; None leaves a variant freshly initialised.
+        arguments: constructor arguments of the dense network, beyond those of the name.
+
+    Raises:
+        WithinError: for unknown names, weights of another network, and damaged or incomplete run directories.
+    """
+    run = next((Path(each) for each in (weights, name) if each is not None and _is_run(Path(each))), None)
+    if run is not None:
+        named = None if name is None or Path(name) == run else str(name)
+        return _open_run(run, named, dict(arguments or {}))
+    if name is None:
+        raise WithinError("Nothing says which network it is", where=str(weights), todo="name it with --network")
+    if weights is not None and Path(weights).is_dir():
+        raise WithinError(f"The folder is no run directory: it has no {WEIGHTS}", where=str(weights))
+    named, given = str(name), dict(arguments or {})
+    model = builder(named, given)()
+    if weights is not None:
+        load_weights(model, weights)
+    return _described(named, given, model)
+
+
+def builder(name: str, arguments: Mapping[str, Any] | None = None) -> Callable[[], nn.Module]:
+    """Returns the constructor of the dense network of a name."""
+    given = dict(arguments or {})
+    if name.startswith(BASICSR):
+        from within.lowlevel.basicsr import build_basicsr
+
+        return partial(build_basicsr, name.removeprefix(BASICSR), **given)
+    return partial(build, name, **given)
+
+
+def _is_run(path: Path) -> bool:
+    return (path / WEIGHTS).is_file()
+
+
+def _described(name: str, arguments: dict[str, Any], model: nn.Module, **known: Any) -> NamedNetwork:
+    if name.startswith(BASICSR):
+        return NamedNetwork(name, arguments, model, int(arguments.get("num_in_ch", 3)), **known)
+    found = variant(name)
+    channels = int(arguments.get("channels", found.channels))
+    return NamedNetwork(name, arguments, model, channels, "noise_level" in found.inputs, **known)
+
+
+def _open_run(run: Path, name: str | None, arguments: dict[str, Any]) -> NamedNetwork:
+    plan = read_plan(run / PLAN) if (run / PLAN).is_file() else None
+    recorded, recorded_arguments = _recorded(run, plan)
+    if name is None and recorded is None:
+        raise WithinError(
+            "The run directory does not say which network it holds", where=str(run), todo="name it with --network"
+        )
+    name = name or str(recorded)
+    arguments = arguments or recorded_arguments
+    dense = builder(name, arguments)
+    if plan is not None:
+        model = load(run, dense)
+    else:
+        model = dense()
+        load_into(model, load_state(run / WEIGHTS), where=str(run / WEIGHTS))
+    return _described(name, arguments, with_attributes(model, dense), plan=plan, run=run)
+
+
+def with_attributes(model: nn.Module, dense: Callable[[], nn.Module]) -> nn.Module:
+    """Gives a compressed network, which may be a graph module, the `scale` and `size_multiple` of the dense one."""
+    if not (hasattr(model, "scale") and hasattr(model, "size_multiple")):
+        original = dense()
+        model.scale = getattr(original, "scale", 1)
+        model.size_multiple = getattr(original, "size_multiple", 1)
+    return model
+
+
+def _recorded(run: Path, plan: Plan | None) -> tuple[str | None, dict[str, Any]]:
+    """Returns the network that a run directory names: in its plan, its configuration, or its weights."""
+    config = load_config(run / CONFIG) if (run / CONFIG).is_file() else {}
+    arguments = dict(config.get("arguments") or {})
+    if plan is not None and "network" in plan.provenance:
+        return plan.provenance["network"], dict(plan.provenance.get("arguments") or arguments)
+    if isinstance(config.get("network"), str):
+        return config["network"], arguments
+    with safe_open(str(run / WEIGHTS), framework="pt") as handle:
+        return (handle.metadata() or {}).get("network"), arguments

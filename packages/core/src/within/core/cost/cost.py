@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from within.core.graph import Graph
 
 Decision: TypeAlias = Mapping[str, int] | NDArray[np.int64] | None
-"""Atoms kept in each group: by group name (others keep all), as a vector over all groups, or None for the dense model."""
+"""Atoms kept in each group: by group name (others keep all), as a vector over all groups, or None: the dense model."""
 
 
 @runtime_checkable

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
 from within.core.cost.cost import Decision, vector_of
 from within.core.graph import Graph
 
 
-def _sizes(graph: Graph, decision: Decision, *, buffers: bool) -> int:
+def _sizes(graph: Graph, decision: Decision, *, persistent: bool) -> int:
     vector = vector_of(graph, decision)
-    names = {qualified: value for value, qualified in graph.parameters.items()}
-    tensors = list(graph.model.named_parameters())
-    if buffers:
-        tensors += [(name, buffer) for name, buffer in graph.model.named_buffers() if name in graph.model.state_dict()]
+    values = {qualified: value for value, qualified in graph.parameters.items()}
+    tensors: dict[str, torch.Tensor] = dict(graph.model.named_parameters())
+    if persistent:
+        saved = graph.model.state_dict()
+        tensors |= {name: buffer for name, buffer in graph.model.named_buffers() if name in saved}
     total = 0
-    for name, tensor in tensors:
-        value = names.get(name)
+    for name, tensor in tensors.items():
+        value = values.get(name)
         count = tensor.numel() if value is None else math.prod(graph.shape(value, vector))
-        total += count * (tensor.element_size() if buffers else 1)
+        total += count * tensor.element_size() if persistent else count
     return total
 
 
@@ -32,7 +35,7 @@ class Params:
 
     def __call__(self, graph: Graph, decision: Decision = None) -> int:
         """Returns the number of learnable parameters under a decision."""
-        return _sizes(graph, decision, buffers=False)
+        return _sizes(graph, decision, persistent=False)
 
 
 @dataclass(frozen=True)
@@ -44,4 +47,4 @@ class ModelBytes:
 
     def __call__(self, graph: Graph, decision: Decision = None) -> int:
         """Returns the bytes of all saved tensors under a decision."""
-        return _sizes(graph, decision, buffers=True)
+        return _sizes(graph, decision, persistent=True)

@@ -5,7 +5,7 @@ See `labels` for the idea. Each operator's rule (folder `rules`) moves and unite
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ class Coupling:
         heads: what shrinks where attention splits channels into (heads, head dimension): "dimension" or "whole".
         grouped: what shrinks in a grouped convolution: channels "within" every group, or "whole" groups.
         sources: label arrays of axes that an operator produces channels on; only these may be offered for pruning.
+        sensitive: operators whose result depends on which channels exist (statistics or means over channels), and why.
+        mixing: operators that mix neighbouring channels by position; removed channels must count as zeros there.
+        contracting: operators that sum over a channel axis of two activations; removed channels must not contribute.
     """
 
     def __init__(self, *, heads: str = "dimension", grouped: str = "within") -> None:
@@ -33,6 +36,8 @@ class Coupling:
         self.grouped = grouped
         self.sources: list[Ids] = []
         self.sensitive: dict[str, str] = {}
+        self.mixing: set[str] = set()
+        self.contracting: set[str] = set()
 
     # ---- reading and writing values
 
@@ -41,9 +46,21 @@ class Coupling:
         return self.values.get(node.name, ()) if isinstance(node, fx.Node) else ()
 
     def put(self, op: Operator, components: Sequence[Component | None], output: int | None = None) -> None:
-        """Sets the components of an operator's output."""
+        """Sets the components of an operator's output; an axis of length one is no channel axis and must stay."""
         name = op.name if output is None else f"{op.name}:{output}"
-        self.values[name] = tuple(component for component in components if component is not None)
+        kept: list[Component] = []
+        for component in components:
+            if component is None:
+                continue
+            long = [position for position, size in enumerate(component.ids.shape) if size > 1]
+            if not long:
+                self.sets.freeze(component.ids, "a single channel is taken out")
+            elif len(long) == len(component.axes):
+                kept.append(component)
+            else:
+                index = tuple(slice(None) if position in long else 0 for position in range(len(component.axes)))
+                kept.append(Component(tuple(component.axes[position] for position in long), component.ids[index]))
+        self.values[name] = tuple(kept)
 
     def fresh(self, name: str, shape: Shape) -> None:
         """Gives a tensor one fresh label a position on each axis longer than one."""
@@ -81,10 +98,11 @@ class Coupling:
         self.sets.union(first, second)
         return first
 
-    def freeze(self, node: Any, reason: str, axes: Sequence[int] | None = None) -> None:
+    def freeze(self, node: Any, reason: str, axes: Iterable[int] | None = None) -> None:
         """Freezes the labels of a tensor, all or those that touch `axes`."""
+        axes = None if axes is None else set(axes)
         for component in self.of(node):
-            if axes is None or set(axes) & set(component.axes):
+            if axes is None or axes & set(component.axes):
                 self.sets.freeze(component.ids, reason)
 
     def source(self, ids: Ids | None) -> None:
@@ -92,11 +110,7 @@ class Coupling:
         if ids is not None:
             self.sources.append(ids)
 
-    def note_sensitive(self, op: Operator, why: str) -> None:
-        """Records that an operator's result depends on which channels exist (normalisation, mean over channels)."""
-        self.sensitive[op.name] = why
-
-    def broadcast(self, op: Operator, nodes: Sequence[Any], output_shape: Shape, reason: str) -> Components:
+    def broadcast(self, nodes: Sequence[Any], output_shape: Shape, reason: str) -> Components:
         """Unites the labels of broadcast operands and returns the components of the result."""
         rank = len(output_shape)
         operands: list[tuple[Shape, Components]] = []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from within.core.errors import WithinError
-from within.core.graph.channel_groups import AxisIndex, ChannelGroup, build_groups
+from within.core.graph.channel_groups import AxisIndex, ChannelGroup, Grouping, build_groups
 from within.core.graph.coupling import Coupling
 from within.core.graph.operator import Operator, Shape, concrete, read_operators, shape_of, tensor_of
 from within.core.graph.rules import rule_of
@@ -39,7 +39,8 @@ class Graph:
         inputs: the example inputs.
         program: the exported program (ATen operators, in execution order).
         operators: its operators.
-        parameters: qualified name of each parameter, buffer and constant, by value name.
+        parameters: qualified name of each parameter, buffer and constant, by value name; a tensor that the model has
+            under several names goes by the first of them.
         heads, grouped: how attention heads and grouped convolutions shrink (see `Coupling`).
     """
 
@@ -80,9 +81,14 @@ class Graph:
     def coupling(self) -> Coupling:
         """The propagated channel labels."""
         coupling = Coupling(heads=self.heads, grouped=self.grouped)
+        labelled: dict[str, str] = {}
         for node in self.fx_graph.nodes:
             if node.op == "placeholder" and node.name in self.parameters and tensor_of(node) is not None:
-                coupling.fresh(node.name, shape_of(node))
+                first = labelled.setdefault(self.parameters[node.name], node.name)
+                if first == node.name:
+                    coupling.fresh(node.name, shape_of(node))
+                else:  # tied: one tensor, one set of labels
+                    coupling.values[node.name] = coupling.values[first]
         for op in self.operators:
             found = rule_of(op)
             if not op.shapes:  # arithmetic on sizes in a symbolic trace
@@ -99,22 +105,22 @@ class Graph:
         return coupling
 
     @cached_property
-    def _groups(self) -> tuple[tuple[ChannelGroup, ...], dict[str, dict[int, AxisIndex]], dict[str, str]]:
+    def _grouping(self) -> Grouping:
         return build_groups(self.coupling, self.parameters)
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Returns all channel groups that may be cut, in order of first appearance."""
-        return self._groups[0]
+        return self._grouping.groups
 
     @property
     def axes(self) -> dict[str, dict[int, AxisIndex]]:
         """For each value, the index of each axis that carries channels."""
-        return self._groups[1]
+        return self._grouping.axes
 
     @property
     def frozen(self) -> dict[str, str]:
         """Parameters whose output channels may not be cut, and why."""
-        return self._groups[2]
+        return self._grouping.frozen
 
     @cached_property
     def unsupported(self) -> tuple[Unsupported, ...]:
@@ -231,4 +237,16 @@ def read_graph(
     signature = program.graph_signature
     parameters = dict(signature.inputs_to_parameters) | dict(signature.inputs_to_buffers)
     parameters |= dict(signature.inputs_to_lifted_tensor_constants)
+    first = first_names(model)
+    parameters = {value: first.get(name, name) for value, name in parameters.items()}
     return Graph(model, inputs, program, read_operators(program.graph_module.graph), parameters, heads, grouped)
+
+
+def first_names(model: nn.Module) -> dict[str, str]:
+    """Returns for every name of a parameter or buffer the first name of the same tensor."""
+    first: dict[int, str] = {}
+    names = {}
+    for named in (model.named_parameters, model.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            names[name] = first.setdefault(id(tensor), name)
+    return names

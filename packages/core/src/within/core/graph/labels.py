@@ -103,8 +103,8 @@ class LabelSets:
         """Returns the class of each frozen label and the first reason given for it."""
         reasons: dict[int, str] = {}
         for ids, reason in self._frozen:
-            for label_class in np.unique(self.find(ids)):
-                reasons.setdefault(int(label_class), reason)
+            for label_class in set(self.find(ids).tolist()):
+                reasons.setdefault(label_class, reason)
         return reasons
 
     def simplify(self, component: Component) -> Component | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -36,21 +37,15 @@ def shape_of(node: fx.Node) -> Shape:
     return tuple(concrete(size) for size in tensor.shape)
 
 
+@cache
 def short_kind(target: Any) -> str:
     """Returns the operator's name without namespace, overload and the underscore of in-place variants."""
     if isinstance(target, torch._ops.OpOverload):
         namespace, name = target._schema.name.split("::")
-        if (
-            name.endswith("_")
-            and not name.endswith("__")
-            and any(
-                argument.alias_info is not None and argument.alias_info.is_write
-                for argument in target._schema.arguments
-            )
-        ):
+        if name.endswith("_") and not name.endswith("__") and target._schema.is_mutable:
             name = name[:-1]
         return name if namespace == "aten" else f"{namespace}.{name}"
-    return getattr(target, "__name__", str(target))
+    return str(getattr(target, "__name__", target))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +78,13 @@ class Operator:
         """Returns an argument, or `default` when the operator has none of that name."""
         return self.arguments.get(argument, default)
 
-    @property
+    @cached_property
     def in_place(self) -> bool:
         """Whether the operator writes into one of its inputs."""
         target = self.node.target
         return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
-    @property
+    @cached_property
     def tensors(self) -> tuple[fx.Node, ...]:
         """The tensor inputs, in order, those inside lists included."""
         return tuple(node for node in flatten(list(self.arguments.values())) if tensor_of(node) is not None)
@@ -99,7 +94,7 @@ class Operator:
         """Shape of the output (of the first one, when there are several)."""
         return self.shapes[0]
 
-    @property
+    @cached_property
     def shapes(self) -> tuple[Shape, ...]:
         """Shapes of all tensor outputs."""
         value = self.node.meta.get("val")
@@ -146,12 +141,12 @@ def source_line(node: fx.Node) -> str:
 
 def read_operators(graph: fx.Graph) -> tuple[Operator, ...]:
     """Reads the operators of an exported fx graph in execution order."""
-    operators = []
+    operators: list[Operator] = []
     for node in graph.nodes:
         if node.op != "call_function":
             continue
         stack = node.meta.get("nn_module_stack") or {}
-        module = next(reversed([path for path, _ in stack.values()]), "") if stack else ""
+        module = next(reversed(stack.values()))[0] if stack else ""
         operators.append(Operator(len(operators), node, short_kind(node.target), module, _arguments(node)))
     return tuple(operators)
 
@@ -159,12 +154,15 @@ def read_operators(graph: fx.Graph) -> tuple[Operator, ...]:
 def _arguments(node: fx.Node) -> dict[str, Any]:
     if not isinstance(node.target, torch._ops.OpOverload):
         return {f"argument{position}": value for position, value in enumerate(node.args)} | dict(node.kwargs)
-    arguments: dict[str, Any] = {}
-    for position, argument in enumerate(node.target._schema.arguments):
-        if position < len(node.args):
-            arguments[argument.name] = node.args[position]
-        elif argument.name in node.kwargs:
-            arguments[argument.name] = node.kwargs[argument.name]
-        elif argument.has_default_value():
-            arguments[argument.name] = argument.default_value
-    return arguments
+    defaults = _defaults(node.target)
+    given = dict(zip(defaults, node.args, strict=False)) | node.kwargs
+    return {name: given.get(name, default) for name, default in defaults.items()}
+
+
+@cache
+def _defaults(target: torch._ops.OpOverload) -> dict[str, Any]:
+    """Returns all arguments in the order of the schema, with their default values (None where there is none)."""
+    return {
+        argument.name: argument.default_value if argument.has_default_value() else None
+        for argument in target._schema.arguments
+    }

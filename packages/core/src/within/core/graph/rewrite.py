@@ -1,32 +1,23 @@
-"""A traced graph with channels removed: parameters sliced, hard-coded sizes edited, as an `fx.GraphModule`.
+"""The edits to a traced graph that removing channels asks for: parameters sliced, hard-coded sizes changed.
 
-Parameter names stay those of the original model. Batch normalisation and dropout become modules again, so that
-`train()` and `eval()` work; convolutions and linear layers do where the trace shows the plain module.
+`Rewrite` collects them from the `resize` facet of each operator's rule; `emission` builds the module that has them.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import fx, nn
-from torch.utils import _pytree as pytree
+from torch import fx
 
 from within.core.errors import WithinError
+from within.core.graph.emission import Build, call, emit_module, index_by
 from within.core.graph.graph import Graph
 from within.core.graph.operator import Operator, Shape, shape_of
 from within.core.graph.rules import rule_of
-
-CARRIED = ("size_multiple", "scale")  # what callers ask a restoration network for
-ASSERTIONS = {"_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "_assert_async"}
-
-
-Build = Callable[[fx.Graph, nn.Module, fx.Node], fx.Node]
-"""Adds nodes that read a given node, and modules to the root; returns the node to read instead."""
 
 
 class Rewrite:
@@ -86,13 +77,13 @@ class Rewrite:
 
         def build(new: fx.Graph, mapping: dict[fx.Node, fx.Node]) -> fx.Node:
             source = mapping[op["self"]]
-            return _index(new, source, axis, wanted)
+            return index_by(new, source, axis, wanted)
 
         self.replaced[op.name] = build
 
     def expand_where_mixed(self, op: Operator, source: fx.Node) -> None:
         """For an operator that mixes neighbouring channels: puts zeros back before it and takes them out after it."""
-        if self.graph.coupling.sensitive.get(op.name) != "expand":
+        if op.name not in self.graph.coupling.mixing:
             return
         axes = [axis for axis in self.graph.axes.get(source.name, {}) if axis > 1 and self.changed(source, axis)]
         if not axes:
@@ -106,11 +97,11 @@ class Rewrite:
             padded = new.call_function(
                 torch.ops.aten.constant_pad_nd.default, (mapping[source], [0, 0] * (rank - 1 - axis) + [0, 1])
             )
-            full = _index(new, padded, axis, gather)
+            full = index_by(new, padded, axis, gather)
             inner = dict(mapping)
             inner[source] = full
-            result = _copy(new, op.node, inner, self.arguments.get(op.name, {}))
-            return _index(new, result, axis, kept)
+            result = call(new, op.node, inner, self.arguments.get(op.name, {}))
+            return index_by(new, result, axis, kept)
 
         self.replaced[op.name] = build
 
@@ -146,182 +137,5 @@ class Rewrite:
     # ---- the module
 
     def module(self) -> fx.GraphModule:
-        """Builds the graph module."""
-        root = nn.Module()
-        state = self.sliced_state()
-        names = dict(self.graph.parameters)
-        signature = self.graph.program.graph_signature
-        learnable = set(signature.inputs_to_parameters.values())
-        persistent = set(self.graph.model.state_dict())
-        requires_grad = {name: item.requires_grad for name, item in self.graph.model.named_parameters()}
-        for name, tensor in state.items():
-            owner = _owner(root, name)
-            leaf = name.rpartition(".")[2]
-            if name in learnable:
-                owner.register_parameter(leaf, nn.Parameter(tensor, requires_grad=requires_grad.get(name, True)))
-            else:
-                owner.register_buffer(leaf, tensor, persistent=name in persistent)
-        new = fx.Graph()
-        mapping: dict[fx.Node, fx.Node] = {}
-        for node in self.graph.fx_graph.nodes:
-            if node.op == "placeholder" and node.name not in names:
-                mapping[node] = new.placeholder(node.name)
-        operators = {op.name: op for op in self.graph.operators}
-        extra: dict[str, fx.Node] = {}
-        for node in self.graph.fx_graph.nodes:
-            if node.op == "placeholder" and node.name in names:
-                if node.users:
-                    mapping[node] = new.get_attr(names[node.name])
-            elif node.op == "call_function":
-                op = operators[node.name]
-                if op.kind in ASSERTIONS or (not node.users and not op.in_place):
-                    continue
-                own = dict(mapping)
-                for value, at_use in self.redirected.get(node.name, {}).items():
-                    read = extra[value]
-                    own[self.graph.nodes[value]] = read if at_use is None else at_use(new, root, read)
-                mapping[node] = self._emit(new, root, op, own)
-                if node.name in self.inserted:
-                    extra[node.name] = self.inserted[node.name](new, root, mapping[node])
-            elif node.op == "output":
-                results = [mapping[item] if isinstance(item, fx.Node) else item for item in node.args[0]]
-                spec = self.graph.program.call_spec.out_spec
-                new.output(pytree.tree_unflatten(results, spec) if spec is not None else results[0])
-        module = fx.GraphModule(_Root(root), new, class_name=type(self.graph.model).__name__)
-        module.graph.eliminate_dead_code()
-        module.recompile()
-        module.train(self.graph.model.training)
-        for name in CARRIED:
-            if isinstance(getattr(self.graph.model, name, None), int):
-                setattr(module, name, getattr(self.graph.model, name))
-        return module
-
-    def _emit(self, new: fx.Graph, root: nn.Module, op: Operator, mapping: dict[fx.Node, fx.Node]) -> fx.Node:
-        if op.name in self.replaced:
-            return self.replaced[op.name](new, mapping)
-        emitted = self._call_module(new, root, op, mapping)
-        if emitted is not None:
-            return emitted
-        return _copy(new, op.node, mapping, self.arguments.get(op.name, {}))
-
-    def _call_module(
-        self, new: fx.Graph, root: nn.Module, op: Operator, mapping: dict[fx.Node, fx.Node]
-    ) -> fx.Node | None:
-        """Emits a leaf module whose behaviour depends on the mode: batch normalisation and dropout."""
-        arguments = op.arguments | self.arguments.get(op.name, {})
-        if op.kind == "batch_norm" and op["running_mean"] is not None and not op["training"]:
-            path, _, leaf = self.graph.parameters.get(op["running_mean"].name, "").rpartition(".")
-            weight = op["weight"]
-            if leaf != "running_mean":
-                return None
-            if weight is not None and self.graph.parameters.get(weight.name, "").rpartition(".")[0] != path:
-                return None
-            rank = len(op.shape)
-            kinds: dict[int, type[nn.Module]] = {
-                2: nn.BatchNorm1d,
-                3: nn.BatchNorm1d,
-                4: nn.BatchNorm2d,
-                5: nn.BatchNorm3d,
-            }
-            existing = root.get_submodule(path) if path else root
-            if not isinstance(existing, tuple(kinds.values())):
-                mean = existing.get_buffer("running_mean")
-                module = kinds[rank](
-                    len(mean), eps=arguments["eps"], momentum=arguments["momentum"], affine=weight is not None
-                )
-                _adopt(module, existing)
-                _set_submodule(root, path, module)
-            return new.call_module(path, (mapping[op["input"]],))
-        if op.kind in ("dropout", "feature_dropout", "alpha_dropout") and not op["train"]:
-            path = op.module or f"{op.name}_module"
-            if not _has(root, path):
-                kind = {"dropout": nn.Dropout, "feature_dropout": nn.Dropout2d, "alpha_dropout": nn.AlphaDropout}[
-                    op.kind
-                ]
-                _set_submodule(root, path, kind(op["p"]))
-            if not isinstance(root.get_submodule(path), (nn.Dropout, nn.Dropout2d, nn.AlphaDropout)):
-                path = f"{path.replace('.', '_')}_{op.name}"
-                _set_submodule(root, path, nn.Dropout(op["p"]))
-            return new.call_module(path, (mapping[op["input"]],))
-        return None
-
-
-class _Root(nn.Module):
-    """Gives fx the tree of modules that was built, under the root's own names."""
-
-    def __init__(self, root: nn.Module) -> None:
-        super().__init__()
-        for name, child in root.named_children():
-            self.add_module(name, child)
-        for name, parameter in root.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-        persistent = set(root.state_dict())
-        for name, buffer in root.named_buffers(recurse=False):
-            self.register_buffer(name, buffer, persistent=name in persistent)
-
-
-def _owner(root: nn.Module, name: str) -> nn.Module:
-    module = root
-    for part in name.split(".")[:-1]:
-        if part not in module._modules:
-            module.add_module(part, nn.Module())
-        child = module._modules[part]
-        assert child is not None
-        module = child
-    return module
-
-
-def _has(root: nn.Module, path: str) -> bool:
-    try:
-        root.get_submodule(path)
-    except AttributeError:
-        return False
-    return True
-
-
-def _set_submodule(root: nn.Module, path: str, module: nn.Module) -> None:
-    owner = _owner(root, path)
-    owner.add_module(path.rpartition(".")[2], module)
-
-
-def _adopt(module: nn.Module, existing: nn.Module) -> None:
-    for name, parameter in existing.named_parameters(recurse=False):
-        module.register_parameter(name, parameter)
-    persistent = set(existing.state_dict())
-    for name, buffer in existing.named_buffers(recurse=False):
-        module.register_buffer(name, buffer, persistent=name in persistent)
-    if "num_batches_tracked" not in existing._buffers:
-        module.register_buffer("num_batches_tracked", torch.tensor(0), persistent=False)
-    for name, child in existing.named_children():
-        module.add_module(name, child)
-
-
-def _index(new: fx.Graph, source: fx.Node, axis: int, positions: list[int]) -> fx.Node:
-    index = new.call_function(_positions, (positions, source))
-    return new.call_function(torch.ops.aten.index_select.default, (source, axis, index))
-
-
-def _positions(positions: list[int], like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(positions, dtype=torch.int64, device=like.device)
-
-
-def _copy(new: fx.Graph, node: fx.Node, mapping: dict[fx.Node, fx.Node], changes: dict[str, Any]) -> fx.Node:
-    """Copies a call with mapped inputs and changed arguments."""
-    args, kwargs = list(node.args), dict(node.kwargs)
-    if changes:
-        schema = node.target._schema  # type: ignore[union-attr]
-        names = [argument.name for argument in schema.arguments]
-        keyword_only = {argument.name for argument in schema.arguments if argument.kwarg_only}
-        for name, value in changes.items():
-            position = names.index(name)
-            if name in keyword_only or position > len(args):
-                kwargs[name] = value
-            elif position == len(args):
-                args.append(value)
-            else:
-                args[position] = value
-    mapped_args = fx.map_arg(tuple(args), lambda item: mapping[item])
-    mapped_kwargs = fx.map_arg(kwargs, lambda item: mapping[item])
-    target = node.target
-    assert callable(target) or target is operator.getitem
-    return new.call_function(target, mapped_args, mapped_kwargs)  # type: ignore[arg-type]
+        """Builds the graph module (see `within.core.graph.emission`)."""
+        return emit_module(self)

@@ -75,8 +75,7 @@ def _export_dynamic(model: nn.Module, inputs: tuple[Any, ...]) -> torch.export.E
     attempts: list[tuple[tuple[Any, ...], Any]] = []
     for axes in (lambda rank: range(rank), lambda rank: [0]):
         shapes = tuple(
-            dict.fromkeys(axes(item.dim()), auto) if isinstance(item, torch.Tensor) else None  # type: ignore[no-untyped-call]
-            for item in doubled
+            dict.fromkeys(axes(item.dim()), auto) if isinstance(item, torch.Tensor) else None for item in doubled
         )
         attempts.append((doubled, shapes))
     attempts.append((inputs, None))

@@ -26,6 +26,7 @@ class MaskedReference:
         self.graph = graph
         self.rewrite = Rewrite(graph, graph.keep_masks(kept))
         self.sensitive = graph.coupling.sensitive
+        self.zeroing = graph.coupling.mixing | graph.coupling.contracting
         self.operators = {op.name: op for op in graph.operators}
 
     def __call__(self, *inputs: Any) -> list[torch.Tensor]:
@@ -61,22 +62,19 @@ class MaskedReference:
         return masked
 
     def _run(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-        why = self.sensitive.get(node.name)
-        args = fx.map_arg(node.args, lambda item: values[item])
-        kwargs = fx.map_arg(node.kwargs, lambda item: values[item])
-        if why is None:
-            return node.target(*args, **kwargs)  # type: ignore[operator]
-        if why == "expand":  # mixes neighbours: removed channels count as zeros
-            inner = {item: self._zeroed(item, values[item]) for item in node.all_input_nodes}
-            return node.target(  # type: ignore[operator]
-                *fx.map_arg(node.args, lambda item: inner[item]), **fx.map_arg(node.kwargs, lambda item: inner[item])
-            )
-        inner = {item: self._compact(item, values[item]) for item in node.all_input_nodes}
+        target = node.target
+        assert callable(target)
+        if node.name not in self.sensitive:
+            given = {
+                item: self._zeroed(item, values[item]) if node.name in self.zeroing else values[item]
+                for item in node.all_input_nodes
+            }
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda item: given[item])
+            return target(*args, **kwargs)
+        given = {item: self._compact(item, values[item]) for item in node.all_input_nodes}
         op = self.operators[node.name]
-        changes = self.rewrite.arguments.get(node.name, {})
-        names = list(op.arguments)
-        call = fx.map_arg({**{name: op[name] for name in names}, **changes}, lambda item: inner[item])
-        result = node.target(**call)  # type: ignore[operator]
+        changed = {**op.arguments, **self.rewrite.arguments.get(node.name, {})}
+        result = target(**fx.map_arg(changed, lambda item: given[item]))
         if isinstance(result, torch.Tensor):
             return self._scatter(node.name, shape_of(node), result)
         return tuple(

@@ -15,7 +15,7 @@ from torch import nn
 
 from within.core.errors import WithinError
 from within.core.graph import Graph, trace
-from within.core.graph.graph import Kept
+from within.core.graph.graph import Kept, first_names
 from within.core.graph.rewrite import Rewrite
 
 TOLERANCE = 1e-5
@@ -47,10 +47,21 @@ def slim(graph: Graph, kept: Kept, *, prefer: str = "module") -> nn.Module:
 def graph_module(graph: Graph, kept: Kept) -> torch.fx.GraphModule:
     """Returns the cut model as a graph module with symbolic batch and spatial sizes where the model permits."""
     dynamic = trace(graph.model, graph.inputs, dynamic=True, heads=graph.heads, grouped=graph.grouped)
-    known = {group.name: group.size for group in dynamic.channel_groups()}
-    if any(known.get(name) != graph.group(name).size for name in kept):
+    if not _same_groups(dynamic, graph):
         dynamic = graph  # sizes stay those of the example; the groups are those the decision was made for
     return Rewrite(dynamic, dynamic.keep_masks(kept)).module()
+
+
+def _same_groups(first: Graph, second: Graph) -> bool:
+    """Whether two traces of one model have the same groups, of the same parameters in the same order of atoms."""
+
+    def parameters(graph: Graph) -> dict[str, dict[tuple[str, int], bytes]]:
+        return {
+            group.name: {(member.tensor, member.axis): member.atoms.tobytes() for member in group.parameters}
+            for group in graph.channel_groups()
+        }
+
+    return parameters(first) == parameters(second)
 
 
 def plain_module(graph: Graph, rewrite: Rewrite) -> nn.Module:
@@ -72,11 +83,12 @@ def plain_module(graph: Graph, rewrite: Rewrite) -> nn.Module:
             new = nn.Parameter(new, requires_grad=old.requires_grad)
         for name in names:
             owner, _, leaf = name.rpartition(".")
-            module = model.get_submodule(owner)
-            (module._parameters if isinstance(new, nn.Parameter) else module._buffers)[leaf] = new  # type: ignore[index]
+            setattr(model.get_submodule(owner), leaf, new)
     groups = _convolution_groups(graph, rewrite)
+    first = first_names(graph.model)
     for name, module in model.named_modules():
-        update_attributes(module, groups.get(f"{name}.weight" if name else "weight"))
+        weight = f"{name}.weight" if name else "weight"
+        update_attributes(module, groups.get(first.get(weight, weight)))
     return model
 
 
@@ -176,6 +188,6 @@ def kept_positions(graph: Graph, keep: list[NDArray[np.bool_]]) -> dict[str, dic
     record: dict[str, dict[int, list[int]]] = {}
     for value, name in graph.parameters.items():
         for axis, index in graph.axes.get(value, {}).items():
-            if index.size(vector) != len(index.classes):
+            if index.size(vector) != len(index.groups):
                 record.setdefault(name, {})[axis] = index.kept(keep).tolist()
     return record

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
+from torch import fx
 
 from within.core.graph.coupling import Coupling
-from within.core.graph.labels import Component
+from within.core.graph.labels import Component, Ids
 from within.core.graph.operator import Operator, integer, shape_of
 from within.core.graph.rules.table import ShapeOf, rule
 
@@ -20,11 +20,11 @@ def matmul_macs(op: Operator, shape: ShapeOf, convention: str) -> int:
     """Output elements x contracted length (parameters or activations alike); nothing in `thop_2019`."""
     if convention == "thop_2019":
         return 0
-    left = [node for node in op.tensors][-2:]
-    return math.prod(shape(op.node)) * shape(left[0])[-1]
+    left = op.tensors[-2]
+    return math.prod(shape(op.node)) * shape(left)[-1]
 
 
-def _settle(coupling: Coupling, node, matrix_axes: tuple[int, ...]) -> None:  # type: ignore[no-untyped-def]
+def _settle(coupling: Coupling, node: fx.Node, matrix_axes: tuple[int, ...]) -> None:
     """Resolves components joint over batch and matrix axes: head dimensions shrink, or whole heads."""
     for item in list(coupling.of(node)):
         if len(item.axes) == 1:
@@ -39,31 +39,25 @@ def _settle(coupling: Coupling, node, matrix_axes: tuple[int, ...]) -> None:  # 
         coupling.replace(node, item, coupling.sets.resolve(simplified, axis))
 
 
-def _product(coupling: Coupling, op: Operator, left, right, left_axes, right_axes) -> list[Component]:  # type: ignore[no-untyped-def]
-    """Couples out[b.., i, j] = sum_k left[b.., i, k] right[b.., k, j] for given (row, contracted) / (contracted, column)."""
+def _product(coupling: Coupling, op: Operator, left: fx.Node, right: fx.Node) -> None:
+    """Couples out[b.., i, j] = sum_k left[b.., i, k] right[b.., k, j]."""
     rank = len(op.shape)
     left_rank, right_rank = len(shape_of(left)), len(shape_of(right))
-    row, inner_left = left_axes
-    inner_right, column = right_axes
-    _settle(coupling, left, (row, inner_left))
-    _settle(coupling, right, (inner_right, column))
-    coupling.unite(coupling.along(left, inner_left), coupling.along(right, inner_right), "contracted with a fixed axis")
+    _settle(coupling, left, (left_rank - 2, left_rank - 1))
+    _settle(coupling, right, (right_rank - 2, right_rank - 1))
+    contracted = coupling.along(left, left_rank - 1), coupling.along(right, right_rank - 2)
+    coupling.unite(*contracted, "contracted with a fixed axis")
+    coupling.contracting.add(op.name)
     components = []
-    rows = coupling.along(left, row) if row >= 0 else None
-    columns = coupling.along(right, column) if column >= 0 else None
-    if rows is not None:
-        components.append(Component((rank - 2,), rows))
-    if columns is not None:
-        components.append(Component((rank - 1,), columns))
-        coupling.source(columns)
-    if rows is not None:
-        coupling.source(rows)
+    rows, columns = coupling.along(left, left_rank - 2), coupling.along(right, right_rank - 1)
+    for axis, ids in ((rank - 2, rows), (rank - 1, columns)):
+        if ids is not None:
+            components.append(Component((axis,), ids))
+            coupling.source(ids)
     # Batch axes (heads): united between the operands.
-    batch = {}
-    for node, node_rank, own in ((left, left_rank, (row, inner_left)), (right, right_rank, (inner_right, column))):
+    batch: dict[int, list[tuple[int, Ids | None]]] = {}
+    for node, node_rank in ((left, left_rank), (right, right_rank)):
         for axis in range(node_rank - 2):
-            if axis in own:
-                continue
             batch.setdefault(axis - (node_rank - 2), []).append((shape_of(node)[axis], coupling.along(node, axis)))
     for offset, entries in batch.items():
         long = [(size, ids) for size, ids in entries if size > 1]
@@ -72,34 +66,26 @@ def _product(coupling: Coupling, op: Operator, left, right, left_axes, right_axe
             ids = coupling.unite(ids, other, "batched product with a fixed axis")
         if ids is not None:
             components.append(Component((rank - 2 + offset,), ids))
-    return components
+    coupling.put(op, components)
 
 
 @rule("matmul", "bmm", "mm", macs=matmul_macs)
 def matmul(coupling: Coupling, op: Operator) -> None:
     """Matrix product of the last two axes; leading axes are batch axes."""
     left, right = op.tensors[0], op.tensors[1]
-    left_rank, right_rank = len(shape_of(left)), len(shape_of(right))
-    if left_rank < 2 or right_rank < 2:
+    if len(shape_of(left)) < 2 or len(shape_of(right)) < 2:
         for node in (left, right):
             coupling.freeze(node, "product with a vector")
         return
-    coupling.put(
-        op, _product(coupling, op, left, right, (left_rank - 2, left_rank - 1), (right_rank - 2, right_rank - 1))
-    )
+    _product(coupling, op, left, right)
 
 
 @rule("addmm", "baddbmm", macs=matmul_macs)
 def addmm(coupling: Coupling, op: Operator) -> None:
     """input + left @ right."""
-    left, right = op.tensors[1], op.tensors[2]
-    rank = len(shape_of(left))
-    product = _product(coupling, op, left, right, (rank - 2, rank - 1), (rank - 2, rank - 1))
-    coupling.put(op, product)
-    bias = op.tensors[0]
-    last = len(shape_of(bias)) - 1
-    ids = coupling.along(op.node, rank - 1)
-    coupling.unite(ids, coupling.along(bias, last), "bias of fixed channels")
+    bias, left, right = op.tensors
+    _product(coupling, op, left, right)
+    coupling.put(op, coupling.broadcast([op.node, bias], op.shape, "bias of fixed channels"))
 
 
 def attention_macs(op: Operator, shape: ShapeOf, convention: str) -> int:
@@ -126,35 +112,58 @@ def scaled_dot_product_attention(coupling: Coupling, op: Operator) -> None:
         _settle(coupling, node, (rank - 2, rank - 1))
         coupling.freeze(node, "tokens of an attention", [rank - 2])
     coupling.unite(coupling.along(query, rank - 1), coupling.along(key, rank - 1), "query or key of fixed width")
-    if op.get("attn_mask") is not None:
-        coupling.freeze(op["attn_mask"], "attention mask")
+    coupling.contracting.add(op.name)
     components = []
     width = coupling.along(value, rank - 1)
     if width is not None:
         components.append(Component((rank - 1,), width))
-    heads = [coupling.along(node, rank - 3) for node in (query, key, value)] if rank > 3 else []
-    if heads and all(ids is not None for ids in heads) and len({len(ids) for ids in heads if ids is not None}) == 1:
-        for ids in heads[1:]:
-            coupling.unite(heads[0], ids, "heads")
-        components.append(Component((rank - 3,), heads[0]))  # type: ignore[arg-type]
-    else:
-        for ids in heads:
-            if ids is not None:
-                coupling.sets.freeze(ids, "query, key and value have different heads")
+    heads = _heads(coupling, op) if rank > 3 else None
+    if heads is not None:
+        components.append(Component((rank - 3,), heads))
+    for node in (query, key, value):
+        coupling.freeze(node, "batch axes of an attention", range(max(rank - 3, 0)))
+    mask = op.get("attn_mask")
+    if mask is not None:
+        mask_rank = len(shape_of(mask))
+        coupling.freeze(mask, "attention mask", set(range(mask_rank)) - {mask_rank - 3})
     coupling.put(op, components)
 
 
+def _heads(coupling: Coupling, op: Operator) -> Ids | None:
+    """Unites the head axes of query, key, value and mask (an operand with one head serves all)."""
+    nodes = [op["query"], op["key"], op["value"]]
+    if op.get("attn_mask") is not None:
+        nodes.append(op["attn_mask"])
+    entries = []
+    for node in nodes:
+        axis = len(shape_of(node)) - 3
+        if axis >= 0 and shape_of(node)[axis] > 1:
+            entries.append(coupling.along(node, axis))
+    if len({len(ids) for ids in entries if ids is not None}) > 1 or any(ids is None for ids in entries):
+        for ids in entries:
+            if ids is not None:
+                coupling.sets.freeze(ids, "query, key, value and mask have different heads")
+        return None
+    for ids in entries[1:]:
+        coupling.unite(entries[0], ids, "heads")
+    return entries[0] if entries else None
+
+
 def einsum_macs(op: Operator, shape: ShapeOf, convention: str) -> int:
-    """The product of all index lengths (two operands); nothing in `thop_2019`."""
-    operands, _ = _letters(op)
-    if convention == "thop_2019" or len(operands) != 2:
+    """The operands are multiplied from the left, each product over all index lengths; nothing in `thop_2019`."""
+    operands, result = _letters(op)
+    if convention == "thop_2019":
         return 0
     lengths: dict[str, int] = {}
     for letters, node in zip(operands, op["tensors"], strict=True):
-        lengths |= {
-            letter: max(size, lengths.get(letter, 1)) for letter, size in zip(letters, shape(node), strict=True)
-        }
-    return math.prod(lengths.values())
+        for letter, size in zip(letters, shape(node), strict=True):
+            lengths[letter] = max(size, lengths.get(letter, 1))
+    total, current = 0, set(operands[0])
+    for position, letters in enumerate(operands[1:], start=1):
+        current |= set(letters)
+        total += math.prod(lengths[letter] for letter in current)
+        current &= set(result).union(*operands[position + 1 :])
+    return total
 
 
 def _letters(op: Operator) -> tuple[list[str], str]:
@@ -181,7 +190,8 @@ def _letters(op: Operator) -> tuple[list[str], str]:
 def einsum(coupling: Coupling, op: Operator) -> None:
     """Every letter is one axis: positions of equal letters are one channel, letters not in the result end it."""
     operands, result = _letters(op)
-    by_letter: dict[str, list[tuple[int, np.ndarray | None]]] = {}
+    coupling.contracting.add(op.name)
+    by_letter: dict[str, list[tuple[int, Ids | None]]] = {}
     for letters, node in zip(operands, op["tensors"], strict=True):
         contracted = tuple(i for i, letter in enumerate(letters) if letter not in result)
         for item in list(coupling.of(node)):
@@ -210,6 +220,6 @@ def einsum(coupling: Coupling, op: Operator) -> None:
 def cosine_similarity(coupling: Coupling, op: Operator) -> None:
     """Contracts one axis of two tensors."""
     axis = integer(op["dim"]) % len(shape_of(op["x1"]))
-    components = coupling.broadcast(op, [op["x1"], op["x2"]], shape_of(op["x1"]), "cosine similarity")
-    coupling.note_sensitive(op, "reduced over channels")
+    components = coupling.broadcast([op["x1"], op["x2"]], shape_of(op["x1"]), "cosine similarity")
+    coupling.sensitive[op.name] = "reduced over channels"
     coupling.put(op, [item.moved([a - (a > axis) for a in item.axes]) for item in components if axis not in item.axes])

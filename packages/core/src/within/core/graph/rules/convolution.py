@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from within.core.graph.coupling import Coupling
-from within.core.graph.labels import Component, without_axes
-from within.core.graph.operator import Operator, Shape, integer, shape_of
+from within.core.graph.labels import Component, Ids, without_axes
+from within.core.graph.operator import Operator, integer, shape_of
 from within.core.graph.rules.table import ShapeOf, rule
 
 if TYPE_CHECKING:
@@ -52,11 +51,11 @@ def _groups(op: Operator) -> int:
 def couple_convolution(coupling: Coupling, op: Operator, *, out_axis: int, in_axis: int) -> None:
     """Couples input, weight, bias and output of a (transposed) convolution with any number of groups."""
     source, weight = op["input"], op["weight"]
-    channel_axis = 1 if len(shape_of(source)) == len(shape_of(weight)) else 0
+    channel_axis = _channel_axis(op)
     along_kernel = tuple(range(2, len(shape_of(weight))))
     coupling.freeze(weight, "kernel positions are not channels", along_kernel)
-    spatial = _along_positions(coupling, op, channel_axis)
-    inputs = coupling.along(source, channel_axis)
+    inputs = coupling.along(source, channel_axis) if not _dealt_out(coupling, op, channel_axis) else None
+    others = _other_axes(coupling, op, channel_axis, transposed=out_axis == 1)
     groups = _groups(op)
     in_ids, out_ids = coupling.along(weight, in_axis), coupling.along(weight, out_axis)
     if out_axis == 0:  # weight (out, in / groups, ...)
@@ -74,44 +73,50 @@ def couple_convolution(coupling: Coupling, op: Operator, *, out_axis: int, in_ax
     coupling.source(outputs)
     if op.get("bias") is not None:
         outputs = coupling.unite(outputs, coupling.along(op["bias"], 0), "bias of fixed channels")
-    # A batch axis may carry channels too (channels folded into the batch); kernels mix the spatial axes only.
-    batch = [item for item in coupling.of(source) if channel_axis == 1 and set(item.axes) == {0}]
-    components: list[Component] = [*batch, *spatial]
     if outputs is not None:
-        components.append(Component((channel_axis,), outputs))
-    coupling.put(op, components)
+        others.append(Component((channel_axis,), outputs))
+    coupling.put(op, others)
 
 
-def _along_positions(coupling: Coupling, op: Operator, channel_axis: int) -> list[Component]:
-    """Channels that lie along a spatial axis (ECA): kept when the axis keeps its length, frozen otherwise."""
-    source, source_shape, result_shape = op["input"], shape_of(op["input"]), op.shape
-    kernel = shape_of(op["weight"])
-    kept: list[Component] = []
-    for component in list(coupling.of(source)):
-        if len(component.axes) == 2 and component.axes[0] == channel_axis:  # channels dealt out over both axes
-            axis = component.axes[1]
-            if kernel[axis - channel_axis + 1] == 1 and source_shape[axis] == result_shape[axis]:
-                resolved = coupling.sets.resolve(component, axis)
-                coupling.replace(source, component, resolved)
+def _dealt_out(coupling: Coupling, op: Operator, channel_axis: int) -> bool:
+    """Settles channels dealt out over the channel axis and a spatial axis on the latter, if the kernel is one there."""
+    source = op["input"]
     for component in coupling.of(source):
-        axes = [axis for axis in component.axes if axis > channel_axis]
-        if not axes:
+        if len(component.axes) == 2 and component.axes[0] == channel_axis:
+            axis = component.axes[1]
+            if shape_of(op["weight"])[axis - channel_axis + 1] == 1 and shape_of(source)[axis] == op.shape[axis]:
+                coupling.replace(source, component, coupling.sets.resolve(component, axis))
+                return True
+    return False
+
+
+def _other_axes(coupling: Coupling, op: Operator, channel_axis: int, *, transposed: bool) -> list[Component]:
+    """Returns the components of the input that pass: those folded into the batch, and those along a spatial axis that
+    keeps its length (token mixing, ECA); where the kernel mixes neighbours there, removed ones must count as zeros."""
+    source = op["input"]
+    before, after, kernel = shape_of(source), op.shape, shape_of(op["weight"])
+    passed: list[Component] = []
+    for component in coupling.of(source):
+        if channel_axis in component.axes:
             continue
-        if len(component.axes) == 1 and source_shape[axes[0]] == result_shape[axes[0]]:
-            if kernel[axes[0] - channel_axis + 1] > 1:
-                coupling.note_sensitive(op, "expand")
-            kept.append(component)
-        elif component.axes == tuple(axes):
+        axis = component.axes[-1]
+        if component.axes == (0,) and channel_axis == 1:
+            passed.append(component)
+        elif len(component.axes) == 1 and before[axis] == after[axis] and not transposed:
+            if kernel[axis - channel_axis + 1] > 1:
+                coupling.mixing.add(op.name)
+            passed.append(component)
+        else:
             coupling.sets.freeze(component.ids, "channels along a spatial axis of a convolution")
-    return kept
+    return passed
 
 
 def _grouped_inputs(
     coupling: Coupling,
     op: Operator,
-    inputs: np.ndarray | None,
-    in_ids: np.ndarray | None,
-    out_ids: np.ndarray | None,
+    inputs: Ids | None,
+    in_ids: Ids | None,
+    out_ids: Ids | None,
     groups: int,
 ) -> None:
     reason = "a grouped convolution of fixed channels"
@@ -136,12 +141,12 @@ def _grouped_inputs(
 def _grouped_transposed(
     coupling: Coupling,
     op: Operator,
-    inputs: np.ndarray | None,
-    in_ids: np.ndarray | None,
-    out_ids: np.ndarray | None,
+    inputs: Ids | None,
+    in_ids: Ids | None,
+    out_ids: Ids | None,
     groups: int,
-) -> np.ndarray | None:
-    per_group = op.shape[1 if len(op.shape) == len(shape_of(op["weight"])) else 0] // groups
+) -> Ids | None:
+    per_group = op.shape[_channel_axis(op)] // groups
     if inputs is None or in_ids is None or (out_ids is None and per_group > 1):
         for ids in (inputs, in_ids, out_ids):
             if ids is not None:
@@ -163,38 +168,28 @@ def _grouped_transposed(
     return np.tile(out_ids, groups)
 
 
-def _resize_groups(groups_of: Callable[[Shape, Shape, int], int]):  # type: ignore[no-untyped-def]
-    def resize(rewrite: Rewrite, op: Operator) -> None:
-        groups = _groups(op)
-        if groups > 1:
-            channel_axis = 1 if len(shape_of(op["input"])) == len(shape_of(op["weight"])) else 0
-            inputs = rewrite.shape(op["input"])[channel_axis]
-            rewrite.set(op, "groups", groups_of(rewrite.shape(op["weight"]), shape_of(op["weight"]), inputs))
-        rewrite.expand_where_mixed(op, op["input"])
-
-    return resize
+def _channel_axis(op: Operator) -> int:
+    return 1 if len(shape_of(op["input"])) == len(shape_of(op["weight"])) else 0
 
 
-@rule(
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    macs=convolution_macs,
-    resize=_resize_groups(lambda weight, _, inputs: inputs // weight[1]),
-)
+def _resize_convolution(rewrite: Rewrite, op: Operator) -> None:
+    if _groups(op) > 1:
+        rewrite.set(op, "groups", rewrite.shape(op["input"])[_channel_axis(op)] // rewrite.shape(op["weight"])[1])
+    rewrite.expand_where_mixed(op, op["input"])
+
+
+@rule("conv1d", "conv2d", "conv3d", macs=convolution_macs, resize=_resize_convolution)
 def convolution(coupling: Coupling, op: Operator) -> None:
     """Convolution with weight (out, in / groups, *kernel)."""
     couple_convolution(coupling, op, out_axis=0, in_axis=1)
 
 
-def _transposed_groups(rewrite: Rewrite, op: Operator) -> None:
-    groups = _groups(op)
-    if groups > 1:
-        channel_axis = 1 if len(shape_of(op["input"])) == len(shape_of(op["weight"])) else 0
-        rewrite.set(op, "groups", rewrite.shape(op.node)[channel_axis] // rewrite.shape(op["weight"])[1])
+def _resize_transposed(rewrite: Rewrite, op: Operator) -> None:
+    if _groups(op) > 1:
+        rewrite.set(op, "groups", rewrite.shape(op.node)[_channel_axis(op)] // rewrite.shape(op["weight"])[1])
 
 
-@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", macs=transposed_macs, resize=_transposed_groups)
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", macs=transposed_macs, resize=_resize_transposed)
 def transposed_convolution(coupling: Coupling, op: Operator) -> None:
     """Transposed convolution with weight (in, out / groups, *kernel)."""
     couple_convolution(coupling, op, out_axis=1, in_axis=0)

@@ -38,13 +38,13 @@ def elementwise(coupling: Coupling, op: Operator) -> None:
     if op.kind in ("max", "min") and len(op.tensors) == 1:  # full reduction, or a reduction along an axis
         reduce(coupling, op)
         return
-    coupling.put(op, coupling.broadcast(op, op.tensors, op.shape, f"{op.kind} with a tensor of fixed channels"))
+    coupling.put(op, coupling.broadcast(op.tensors, op.shape, f"{op.kind} with a tensor of fixed channels"))
 
 
 @rule("expand_as", storage="view")
 def expand_as(coupling: Coupling, op: Operator) -> None:
     """Broadcast of the first operand to the shape of the second."""
-    coupling.put(op, coupling.broadcast(op, [op["self"], op["other"]], op.shape, "expand_as a fixed tensor"))
+    coupling.put(op, coupling.broadcast([op["self"], op["other"]], op.shape, "expand_as a fixed tensor"))
 
 
 @rule("prelu", "_prelu_kernel")

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
 from within.core.graph.coupling import Coupling
 from within.core.graph.labels import Component
 from within.core.graph.operator import Operator, integer, shape_of, tensor_of
 from within.core.graph.rules.table import rule
+
+if TYPE_CHECKING:
+    from within.core.graph.rewrite import Rewrite
 
 
 def _taken(coupling: Coupling, op: Operator, axis: int, position: int) -> list[Component]:
@@ -20,25 +28,31 @@ def _taken(coupling: Coupling, op: Operator, axis: int, position: int) -> list[C
     return components
 
 
-def _fix(coupling: Coupling, op: Operator, axis: int) -> None:
+def _resize_select(rewrite: Rewrite, op: Operator) -> None:
+    axis = op.axis()
+    if rewrite.changed(op["self"], axis):
+        position = integer(op["index"]) % shape_of(op["self"])[axis]
+        rewrite.set(op, "index", int((rewrite.kept(op["self"], axis) < position).sum()))
+
+
+@rule("select", storage="view", resize=_resize_select)
+def select(coupling: Coupling, op: Operator) -> None:
+    """One position of an axis; a channel selected by number stays."""
+    axis = op.axis()
+    position = integer(op["index"]) % shape_of(op["self"])[axis]
     for item in coupling.of(op["self"]):
         if item.axes == (axis,):
-            coupling.sets.freeze(item.ids, "single channels are selected by number")
-
-
-@rule("select", storage="view")
-def select(coupling: Coupling, op: Operator) -> None:
-    """One position of an axis."""
-    axis, length = op.axis(), shape_of(op["self"])[op.axis()]
-    _fix(coupling, op, axis)
-    coupling.put(op, _taken(coupling, op, axis, integer(op["index"]) % length))
+            coupling.sets.freeze(item.ids[position : position + 1], "the channel is selected by number")
+    coupling.put(op, _taken(coupling, op, axis, position))
 
 
 @rule("unbind", storage="view")
 def unbind(coupling: Coupling, op: Operator) -> None:
     """All positions of an axis, as separate tensors."""
     axis = op.axis()
-    _fix(coupling, op, axis)
+    for item in coupling.of(op["self"]):
+        if item.axes == (axis,):
+            coupling.sets.freeze(item.ids, "single channels are taken apart")
     for position in range(len(op.shapes)):
         coupling.put(op, _taken(coupling, op, axis, position), position)
 
@@ -61,8 +75,7 @@ def index(coupling: Coupling, op: Operator) -> None:
     coupling.freeze(source, "channels are selected by an index tensor", indexed)
     for item in indices:
         coupling.freeze(item, "an index tensor")
-    boolean = any(tensor is not None and str(tensor.dtype) == "torch.bool" for tensor in map(_tensor, indices))
-    if boolean or indexed != list(range(indexed[0], indexed[-1] + 1)):
+    if any(_is_mask(item) for item in indices) or indexed != list(range(indexed[0], indexed[-1] + 1)):
         coupling.freeze(source, "irregular indexing")
         return
     grown = len(op.shape) - (len(shape) - len(indexed))  # axes that the index tensors broadcast to
@@ -74,10 +87,9 @@ def index(coupling: Coupling, op: Operator) -> None:
     coupling.put(op, components)
 
 
-def _tensor(value: object):  # type: ignore[no-untyped-def]
-    from torch import fx
-
-    return tensor_of(value) if isinstance(value, fx.Node) else None
+def _is_mask(index: Any) -> bool:
+    tensor = tensor_of(index) if isinstance(index, fx.Node) else None
+    return tensor is not None and tensor.dtype == torch.bool
 
 
 @rule("embedding")

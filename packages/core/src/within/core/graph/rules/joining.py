@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from within.core.graph.coupling import Coupling
-from within.core.graph.labels import Component, component_at
+from within.core.graph.labels import Component, Components, component_at
 from within.core.graph.operator import Operator, integer, shape_of
 from within.core.graph.rules.table import rule
 
@@ -15,17 +15,13 @@ if TYPE_CHECKING:
     from within.core.graph.rewrite import Rewrite
 
 
-def _without(components: list[Component], axis: int) -> list[Component]:
-    return [item for item in components if axis not in item.axes]
-
-
-@rule("cat", "concat", "concatenate")
+@rule("cat", "concat", "concatenate", "hstack")
 def concatenate(coupling: Coupling, op: Operator) -> None:
     """Concatenation: labels follow each other along `dim`, and are united along the other axes."""
     parts = [node for node in op["tensors"] if shape_of(node) != (0,)]
-    axis = integer(op["dim"]) % len(op.shape)
+    axis = min(1, len(op.shape) - 1) if op.kind == "hstack" else integer(op["dim"]) % len(op.shape)
     if not any(component_at(coupling.of(node), axis) for node in parts):
-        coupling.put(op, coupling.broadcast(op, parts, op.shape, "concatenated with fixed channels"))
+        coupling.put(op, coupling.broadcast(parts, op.shape, "concatenated with fixed channels"))
         return
     # Unite everything that does not lie along the axis, part by part.
     joints = [component_at(coupling.of(node), axis) for node in parts]
@@ -93,38 +89,36 @@ def stack(coupling: Coupling, op: Operator) -> None:
     coupling.put(op, components)
 
 
-def _slices(coupling: Coupling, op: Operator, axis: int, ranges: list[slice]) -> None:
-    source = op["self"]
-    for output, taken in enumerate(ranges):
-        components = []
-        for item in coupling.of(source):
-            if axis in item.axes:
-                index = tuple(taken if a == axis else slice(None) for a in item.axes)
-                components.append(Component(item.axes, item.ids[index]))
-            else:
-                components.append(item)
-        coupling.put(op, components, None if op.kind == "slice" else output)
+def _stretch(components: Components, axis: int, taken: slice) -> list[Component]:
+    """Returns the components of a tensor of which a stretch of one axis is taken."""
+    stretched = []
+    for item in components:
+        if axis in item.axes:
+            item = Component(item.axes, item.ids[tuple(taken if a == axis else slice(None) for a in item.axes)])
+        stretched.append(item)
+    return stretched
 
 
 def _resize_split(rewrite: Rewrite, op: Operator) -> None:
-    axis = op.axis()
-    if rewrite.changed(op["self"], axis):
-        rewrite.replace_split(op, axis)
+    if rewrite.changed(op["self"], op.axis()):
+        rewrite.replace_split(op, op.axis())
 
 
 @rule("split_with_sizes", "split", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk", storage="view",
       resize=_resize_split)  # fmt: skip
 def split(coupling: Coupling, op: Operator) -> None:
     """Split: each part takes its stretch of labels."""
-    axis = op.axis()
-    ranges, start = [], 0
-    for shape in op.shapes:
-        ranges.append(slice(start, start + shape[axis]))
+    axis, start = op.axis(), 0
+    for part, shape in enumerate(op.shapes):
+        coupling.put(op, _stretch(coupling.of(op["self"]), axis, slice(start, start + shape[axis])), part)
         start += shape[axis]
-    _slices(coupling, op, axis, ranges)
 
 
 def _bounds(op: Operator, length: int) -> tuple[int, int, int]:
+    """Returns start, end and step of a slice of an axis of this length, all non-negative."""
+    if op.kind == "narrow":
+        start = integer(op["start"]) % length if op["start"] else 0
+        return start, start + integer(op["length"]), 1
     start = 0 if op["start"] is None else integer(op["start"])
     end = length if op["end"] is None else integer(op["end"])
     start = max(0, start + length) if start < 0 else min(start, length)
@@ -136,35 +130,25 @@ def _resize_slice(rewrite: Rewrite, op: Operator) -> None:
     axis = op.axis()
     if not rewrite.changed(op["self"], axis):
         return
-    length = shape_of(op["self"])[axis]
-    start, end, step = _bounds(op, length)
+    start, end, step = _bounds(op, shape_of(op["self"])[axis])
     kept = rewrite.kept(op["self"], axis)
-    if step == 1:
-        rewrite.set(op, "start", int((kept < start).sum()))
-        rewrite.set(op, "end", int((kept < end).sum()))
+    first, last = int((kept < start).sum()), int((kept < end).sum())
+    if step > 1:
+        rewrite.replace_by_index(op, axis, np.flatnonzero(np.isin(kept, np.arange(start, end, step))))
+    elif op.kind == "narrow":
+        rewrite.set(op, "start", first)
+        rewrite.set(op, "length", last - first)
     else:
-        wanted = np.arange(start, end, step)
-        rewrite.replace_by_index(op, axis, np.flatnonzero(np.isin(kept, wanted)))
+        rewrite.set(op, "start", first)
+        rewrite.set(op, "end", last)
 
 
 @rule("slice", "narrow", storage="view", resize=_resize_slice)
 def slice_rule(coupling: Coupling, op: Operator) -> None:
     """Slice: an offset map along one axis."""
     axis = op.axis()
-    if op.kind == "narrow":
-        start = integer(op["start"])
-        taken = slice(start, start + integer(op["length"]))
-    else:
-        taken = slice(*_bounds(op, shape_of(op["self"])[axis]))
-    source = op["self"]
-    components = []
-    for item in coupling.of(source):
-        if axis in item.axes:
-            index = tuple(taken if a == axis else slice(None) for a in item.axes)
-            components.append(Component(item.axes, item.ids[index]))
-        else:
-            components.append(item)
-    coupling.put(op, components)
+    taken = slice(*_bounds(op, shape_of(op["self"])[axis]))
+    coupling.put(op, _stretch(coupling.of(op["self"]), axis, taken))
 
 
 @rule("getitem", storage="view")

@@ -38,7 +38,7 @@ def batch_norm(coupling: Coupling, op: Operator) -> None:
     training = bool(op.get("training", op.get("use_input_stats", False)))
     reduced = [item for item in coupling.of(op["input"]) if set(item.axes) - {1}]
     if reduced and training:
-        coupling.note_sensitive(op, "statistics over channels")
+        coupling.sensitive[op.name] = "statistics over channels"
 
 
 def _resize_layer_norm(rewrite: Rewrite, op: Operator) -> None:
@@ -61,7 +61,7 @@ def layer_norm(coupling: Coupling, op: Operator) -> None:
             coupling.unite(channels, coupling.along(parameter, position), "normalisation of fixed channels")
     coupling.values[op.name] = coupling.of(op["input"])
     if any(set(item.axes) & set(axes) for item in coupling.of(op["input"])):
-        coupling.note_sensitive(op, "statistics over channels")
+        coupling.sensitive[op.name] = "statistics over channels"
 
 
 @rule("group_norm", "native_group_norm")
@@ -76,7 +76,7 @@ def group_norm(coupling: Coupling, op: Operator) -> None:
         else:
             coupling.sets.union(by_group, by_group[:1])
     _follow(coupling, op, "input", 1, ("weight", "bias"))
-    coupling.note_sensitive(op, "statistics over channels")
+    coupling.sensitive[op.name] = "statistics over channels"
 
 
 @rule("softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "logcumsumexp", "cumprod")
@@ -88,4 +88,4 @@ def softmax(coupling: Coupling, op: Operator) -> None:
         coupling.along(op["self"], next(other for other in reversed(joint.axes) if other != axis))
     coupling.values[op.name] = coupling.of(op["self"])
     if any(axis in item.axes for item in coupling.of(op["self"])):
-        coupling.note_sensitive(op, "normalised over channels")
+        coupling.sensitive[op.name] = "normalised over channels"

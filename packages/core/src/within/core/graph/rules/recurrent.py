@@ -22,15 +22,16 @@ def recurrent_macs(op: Operator, shape: ShapeOf, convention: str) -> int:
 @rule("lstm", "gru", "rnn_tanh", "rnn_relu", macs=recurrent_macs)
 def recurrent(coupling: Coupling, op: Operator) -> None:
     """Layers of gates stacked in rows: W_ih (gates x hidden, input), W_hh (gates x hidden, hidden), biases."""
-    if op["bidirectional"] or any(shape_of(node)[0] % GATES[op.kind] for node in op["params"]):
+    gates, per_layer = GATES[op.kind], 4 if op["has_biases"] else 2
+    projected = len(op["params"]) != per_layer * int(op["num_layers"])
+    if op["bidirectional"] or projected or "input" not in op.arguments:
         for node in op.tensors:
-            coupling.freeze(node, "bidirectional or projected recurrent layer")
+            coupling.freeze(node, "bidirectional, projected or packed recurrent layer")
         return
-    gates = GATES[op.kind]
-    per_layer = 4 if op["has_biases"] else 2
     source = op["input"]
     last = len(shape_of(source)) - 1
     inputs = coupling.along(source, last)
+    coupling.freeze(source, "batch or steps of a recurrent layer", range(last))
     states = op["hx"] if isinstance(op["hx"], (list, tuple)) else [op["hx"]]
     hidden = None
     for layer in range(int(op["num_layers"])):

@@ -28,7 +28,7 @@ def reduce(coupling: Coupling, op: Operator) -> None:
         if not reduced:
             components.append(item)
         elif not left:
-            coupling.note_sensitive(op, "reduced over channels")
+            coupling.sensitive[op.name] = "reduced over channels"
         else:
             first = tuple(slice(0, 1) if axis in reduced else slice(None) for axis in item.axes)
             coupling.sets.union(item.ids, item.ids[first])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from within.core.graph.coupling import Coupling
-from within.core.graph.labels import Component
+from within.core.graph.labels import Component, Ids
 from within.core.graph.operator import Operator, integer, shape_of
 from within.core.graph.rules.table import rule
 
@@ -26,13 +26,12 @@ INTERPOLATION = (
 @rule(*POOLING, *INTERPOLATION)
 def spatial(coupling: Coupling, op: Operator) -> None:
     """Works on the trailing axes; channels lie before them."""
-    source = op.tensors[0]
+    source, *others = op.tensors
     rank = len(shape_of(source))
     first = 2 if rank >= 3 and not _unbatched(op, rank) else 1
-    moving = [axis for axis in range(first, rank) if shape_of(source)[axis] != op.shape[axis]] or list(
-        range(first, rank)
-    )
-    coupling.freeze(source, f"channels lie along an axis that {op.kind} resamples", moving)
+    coupling.freeze(source, f"channels lie along an axis that {op.kind} resamples", range(first, rank))
+    for node in others:
+        coupling.freeze(node, f"positions of {op.kind}")
     components = [item for item in coupling.of(source) if not set(item.axes) & set(range(first, rank))]
     value = op.node.meta.get("val")
     if isinstance(value, (tuple, list)):
@@ -47,25 +46,31 @@ def _unbatched(op: Operator, rank: int) -> bool:
     return bool(digits) and rank == int(digits[0]) + 1
 
 
+def _only_channels(coupling: Coupling, op: Operator, axis: int) -> Ids | None:
+    """Returns the labels along the channel axis; those along other axes are frozen."""
+    ids = coupling.along(op["self"], axis)
+    for item in coupling.of(op["self"]):
+        if axis not in item.axes:
+            coupling.sets.freeze(item.ids, f"channels along another axis of {op.kind}")
+    return ids
+
+
 @rule("pixel_shuffle")
 def pixel_shuffle(coupling: Coupling, op: Operator) -> None:
     """(C r^2, H, W) -> (C, rH, rW): r^2 consecutive input channels are one output channel."""
     axis = len(op.shape) - 3
-    ids = coupling.along(op["self"], axis)
+    ids = _only_channels(coupling, op, axis)
     if ids is not None:
         blocks = ids.reshape(-1, integer(op["upscale_factor"]) ** 2)
         coupling.sets.union(blocks, blocks[:, :1])
-        if len(blocks) > 1:
-            coupling.put(op, [Component((axis,), blocks[:, 0])])
-        else:
-            coupling.sets.freeze(ids, "the only channel of a pixel shuffle")
+        coupling.put(op, [Component((axis,), blocks[:, 0])])
 
 
 @rule("pixel_unshuffle")
 def pixel_unshuffle(coupling: Coupling, op: Operator) -> None:
     """(C, rH, rW) -> (C r^2, H, W): each channel becomes r^2 consecutive ones."""
     axis = len(op.shape) - 3
-    ids = coupling.along(op["self"], axis)
+    ids = _only_channels(coupling, op, axis)
     if ids is not None:
         coupling.put(op, [Component((axis,), np.repeat(ids, integer(op["downscale_factor"]) ** 2))])
 
@@ -73,7 +78,7 @@ def pixel_unshuffle(coupling: Coupling, op: Operator) -> None:
 @rule("channel_shuffle", "native_channel_shuffle")
 def channel_shuffle(coupling: Coupling, op: Operator) -> None:
     """Interleaves g groups; channel i of every group together, so that groups stay equal."""
-    ids = coupling.along(op["self"], 1)
+    ids = _only_channels(coupling, op, 1)
     if ids is not None:
         by_group = ids.reshape(integer(op["groups"]), -1)
         coupling.sets.union(by_group, by_group[:1])

@@ -9,13 +9,13 @@ import numpy as np
 from within.core.graph.coupling import Coupling
 from within.core.graph.labels import Component, reshape_components
 from within.core.graph.operator import Operator, integer, shape_of
-from within.core.graph.rules.table import rule
+from within.core.graph.rules.table import Resize, rule
 
 if TYPE_CHECKING:
     from within.core.graph.rewrite import Rewrite
 
 
-def _resize_shape(argument: str):  # type: ignore[no-untyped-def]
+def _resize_shape(argument: str) -> Resize:
     def resize(rewrite: Rewrite, op: Operator) -> None:
         sizes = list(op[argument])
         new = rewrite.shape(op.node)
@@ -67,18 +67,18 @@ def permute(coupling: Coupling, op: Operator) -> None:
 
 @rule("transpose", "swapaxes", "swapdims", "t", "numpy_T", "mT", storage="view")
 def transpose(coupling: Coupling, op: Operator) -> None:
-    """Two axes exchanged."""
+    """Two axes exchanged (`numpy_T`: all axes reversed)."""
     rank = len(op.shape)
-    if op.kind in ("t", "numpy_T", "mT"):
+    if op.kind == "numpy_T":
+        coupling.put(op, [item.moved([rank - 1 - axis for axis in item.axes]) for item in coupling.of(op["self"])])
+        return
+    if op.kind in ("t", "mT"):
         first, second = max(rank - 2, 0), max(rank - 1, 0)
     else:
-        first, second = (integer(op[name]) % rank for name in _transpose_names(op))
+        names = ("dim0", "dim1") if "dim0" in op.arguments else ("axis0", "axis1")
+        first, second = (integer(op[name]) % rank for name in names)
     swap = {first: second, second: first}
     coupling.put(op, [item.moved([swap.get(axis, axis) for axis in item.axes]) for item in coupling.of(op["self"])])
-
-
-def _transpose_names(op: Operator) -> tuple[str, str]:
-    return ("dim0", "dim1") if "dim0" in op.arguments else ("axis0", "axis1")
 
 
 @rule("movedim", "moveaxis", storage="view")
@@ -128,17 +128,34 @@ def flip_roll(coupling: Coupling, op: Operator) -> None:
     coupling.put(op, [item for item in coupling.of(op["self"]) if not set(item.axes) & set(axes)])
 
 
-@rule("unfold", "im2col", "col2im")
+@rule("im2col")
+def im2col(coupling: Coupling, op: Operator) -> None:
+    """Sliding windows as channels: every channel becomes kernel-size consecutive ones, positions become one axis."""
+    axis = len(op.shape) - 2
+    ids = coupling.along(op["self"], axis)
+    rank = len(shape_of(op["self"]))
+    coupling.freeze(
+        op["self"], "channels along an axis of sliding windows", {0, 1, 2, 3} - {axis} if rank == 4 else {1, 2}
+    )
+    if ids is not None:
+        coupling.put(op, [Component((axis,), np.repeat(ids, op.shape[axis] // len(ids)))])
+
+
+@rule("unfold", storage="view")
 def unfold(coupling: Coupling, op: Operator) -> None:
-    """Sliding windows: `im2col` repeats every channel kernel-size times on axis 1."""
-    if op.kind == "im2col" and len(op.shape) == 3:
-        ids = coupling.along(op["self"], 1)
-        if ids is not None:
-            coupling.put(op, [Component((1,), np.repeat(ids, op.shape[1] // len(ids)))])
-        return
-    if op.kind == "unfold":
-        axis = integer(op["dimension"]) % len(shape_of(op["self"]))
-        coupling.freeze(op["self"], "windows along a channel axis", [axis])
-        coupling.put(op, [item for item in coupling.of(op["self"]) if axis not in item.axes])
-        return
-    coupling.freeze(op["self"], "col2im mixes channels and positions")
+    """Windows of one axis; they go to a new last axis."""
+    axis = integer(op["dimension"]) % len(shape_of(op["self"]))
+    coupling.freeze(op["self"], "windows along a channel axis", [axis])
+    coupling.put(op, [item for item in coupling.of(op["self"]) if axis not in item.axes])
+
+
+@rule("col2im")
+def col2im(coupling: Coupling, op: Operator) -> None:
+    """Sliding windows added up: kernel-size consecutive channels are one channel of the result."""
+    axis = len(op.shape) - 3
+    ids = coupling.along(op["self"], axis)
+    coupling.freeze(op["self"], "channels along an axis of sliding windows", {0, 1, 2} - {axis})
+    if ids is not None:
+        blocks = ids.reshape(op.shape[axis], -1)
+        coupling.sets.union(blocks, blocks[:, :1])
+        coupling.put(op, [Component((axis,), blocks[:, 0])])

@@ -226,6 +226,8 @@ def test_a_fresh_process_agrees_with_the_counter() -> None:
     assert abs(eager.bytes - live) < 0.05 * live + MIB
     assert eager.definition == "rss"
     assert "first run" in eager.note
+    kept = process_memory(source, [x], arguments={"channels": 48}, return_freed=False, runs=2)
+    assert kept.note.startswith(f"first run {kept.mebibytes:.1f} MiB; default allocator")
 
 
 def test_sending_an_exported_program(tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ def process_memory(
         arguments: of the factory; plain JSON values.
         return_freed: make the C library return freed tensors at once. Without it the figure depends on the history
             of the heap, as in a process with glibc's defaults.
-        runs: how often to run; the reading is the median of all runs after the first.
+        runs: how often to run. The reading is the median of all runs after the first; without `return_freed` it is
+            the first run, since what that one left in the heap is no part of a later run's rise.
         threads: of one operator.
 
     Raises:
@@ -71,6 +72,7 @@ def process_memory(
             Path(folder),
         )
     sizes = [run["bytes"] for run in result["runs"]]
+    size = int(statistics.median(sizes[1:])) if return_freed else sizes[0]
     notes = [f"first run {sizes[0] / 2**20:.1f} MiB"]
     if return_freed and not result["returned"]:
         notes.append("the C library kept freed memory")
@@ -78,7 +80,7 @@ def process_memory(
         notes.append("default allocator settings")
     if result["runs"][0]["method"] != "clear_refs":
         notes.append(result["runs"][0]["method"])
-    return MemoryReading(f"process: {variant}", "rss", int(statistics.median(sizes[1:])), "; ".join(notes))
+    return MemoryReading(f"process: {variant}", "rss", size, "; ".join(notes))
 
 
 def onnxruntime_memory(

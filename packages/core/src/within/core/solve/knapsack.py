@@ -25,8 +25,8 @@ from within.core.solve.solution import Solution, relative_gap
 
 Method = Literal["auto", "dynamic_programme", "dominance", "milp"]
 
-CELLS_PER_STATE = 60  # what one entry of a dominance list costs, in cells of the dynamic programme (measured: 40 to 90)
-WORK = 20_000_000  # entries that the dominance lists may look at where the dynamic programme would not be exact
+CELLS_PER_STATE = 150  # an entry of a dominance list costs 40 to 90 cells of the dynamic programme; at most half of it
+WORK = 10_000_000  # entries that the dominance lists may look at where the dynamic programme would not be exact
 
 
 def knapsack(

@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 
 from within.core.errors import WithinError
 from within.core.solve.options import Floats, Table
+from within.core.solve.silence import silent_standard_output
 from within.core.solve.solution import InfeasibleBudget, Solution, infeasible, number, relative_gap
 
 ROW_SCALE = 1000.0  # limits are scaled to this, so that the solver's absolute tolerance of 1e-6 is 1e-9 of a limit
@@ -88,13 +89,14 @@ def solve_milp(
         WithinError: when HiGHS itself fails.
     """
     limits = {} if time_limit is None else {"time_limit": float(time_limit)}
-    result = milp(
-        objective,
-        integrality=integrality,
-        bounds=bounds,
-        constraints=constraints,
-        options={"mip_rel_gap": 0.0, **limits},
-    )
+    with silent_standard_output():
+        result = milp(
+            objective,
+            integrality=integrality,
+            bounds=bounds,
+            constraints=constraints,
+            options={"mip_rel_gap": 0.0, **limits},
+        )
     if result.status not in (0, 1, 2):
         raise WithinError(f"HiGHS stopped: {result.message}", where="the integer programme")
     return result

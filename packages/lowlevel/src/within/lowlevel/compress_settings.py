@@ -1,0 +1,122 @@
+"""What a compression job says, checked before anything is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from within.core.errors import WithinError
+from within.lowlevel.fit_memory import METHODS
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Training after the cut, with the dense network as teacher.
+
+    Attributes:
+        iterations: optimizer steps; 0 for none.
+        batch_size, patch_size: of the training.
+        learning_rate: of Adam, cosine to zero.
+        task_weight: weight of the clean image beside the teacher's output.
+        loss: distance to the target.
+        checkpoint_every: iterations between two checkpoints, from which an interrupted job goes on.
+    """
+
+    iterations: int = 1000
+    batch_size: int = 8
+    patch_size: int = 64
+    learning_rate: float = 1e-3
+    task_weight: float = 0.5
+    loss: str = "mse"
+    checkpoint_every: int = 100
+
+
+@dataclass(frozen=True)
+class CompressSettings:
+    """One compression job; give exactly one of `fraction` and `budget_mib`.
+
+    Attributes:
+        network: a name of `models.names()`.
+        weights: its file.
+        arguments: constructor arguments that replace those of the variant.
+        images: folder of clean photographs to calibrate and fine-tune on, or "samples" for those that scikit-image and
+            scikit-learn bring along.
+        test: folder of held-out photographs to measure on, or "samples"; None measures nothing.
+        test_lq: folder of degraded test images, where they are not made.
+        protocol: how to measure; by default the usual one for the network.
+        sigma: standard deviation of Gaussian noise on the scale 0..255, for denoisers.
+        size: height and width of the input for which the budget must hold.
+        fraction: of the dense network's live_graph peak at that size.
+        budget_mib: absolute, in MiB.
+        method: how widths are found, a name of `fit_memory.METHODS`.
+        transforms: apply the free transforms first.
+        compactors: offer compactors on long skips.
+        step, minimum: widths are multiples of `step`, and at least `minimum` of each group.
+        calibration: number of patches.
+        fine_tuning: training after the cut.
+        runtime: where latency is measured; None measures none.
+        run: the run directory.
+        seed: decides everything random.
+    """
+
+    network: str
+    weights: str
+    images: str = "samples"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    test: str | None = "samples"
+    test_lq: str | None = None
+    protocol: str | None = None
+    sigma: float | None = None
+    size: Sequence[int] = (512, 512)
+    fraction: float | None = None
+    budget_mib: float | None = None
+    method: str = "whole"
+    transforms: bool = True
+    compactors: bool = True
+    step: int = 4
+    minimum: float = 0.125
+    calibration: int = 32
+    fine_tuning: FineTuning = FineTuning()
+    runtime: str | None = "onnxruntime"
+    run: str | None = None
+    seed: int = 0
+
+
+def read_compress_settings(given: Mapping[str, Any], where: str = "configuration") -> CompressSettings:
+    """Returns the settings of a mapping.
+
+    Raises:
+        WithinError: for unknown or missing keys and impossible values.
+    """
+    values = {key: value for key, value in given.items() if not key.startswith("_")}
+    known = {item.name for item in dataclasses.fields(CompressSettings)}
+    _refuse_unknown(values, known, where)
+    missing = [name for name in ("network", "weights") if values.get(name) is None]
+    if missing:
+        raise WithinError(f"The job does not say {' and '.join(missing)}", where=where)
+    tuning = values.get("fine_tuning", {})
+    if isinstance(tuning, Mapping):
+        _refuse_unknown(tuning, {item.name for item in dataclasses.fields(FineTuning)}, f"{where}, fine_tuning")
+        values["fine_tuning"] = FineTuning(**tuning)
+    settings = CompressSettings(**values)
+    if (settings.fraction is None) == (settings.budget_mib is None):
+        raise WithinError("The job takes either fraction or budget_mib", where=where, todo="give exactly one of them")
+    budget = settings.fraction if settings.fraction is not None else settings.budget_mib
+    if budget is None or not budget > 0:
+        raise WithinError(f"A budget of {budget} is impossible", where=where, todo="give a positive number")
+    if len(settings.size) != 2 or min(settings.size) < 1:
+        raise WithinError(f"size is {settings.size!r}", where=where, todo="give (height, width)")
+    if settings.method not in METHODS:
+        raise WithinError(f"There is no method {settings.method!r}", where=where, todo=f"one of {', '.join(METHODS)}")
+    return settings
+
+
+def _refuse_unknown(values: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"possible: {', '.join(sorted(known))}"
+            raise WithinError(f"There is no setting {key!r}", where=where, todo=hint)

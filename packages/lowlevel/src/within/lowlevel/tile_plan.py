@@ -212,8 +212,10 @@ class _Sizes:
             graph = self._graph_at(*size)
             field = receptive_field(graph)
             if not field.scale:
+                because = f", because of {_named(field)}" if field.non_local else ""
                 raise WithinError(
-                    f"The output of {type(graph.model).__name__} is not the input's size times a whole number",
+                    f"The output of {type(graph.model).__name__} is no image whose pixels lie as those of the input, "
+                    f"at a whole multiple of its size{because}",
                     where=f"{size[0]} x {size[1]} pixels",
                     todo="tiles are for networks from images to images",
                 )
@@ -236,14 +238,7 @@ def _tracer(model: nn.Module, channels: int, others: Sequence[Tensor]) -> GraphF
 def _locality(field: ReceptiveField, allow_inexact: bool) -> tuple[bool, str]:
     if not field.non_local:
         return True, f"every output pixel depends on the {field.radius} pixels around it"
-    places: dict[tuple[str, str], list[str]] = {}
-    for each in field.non_local:
-        places.setdefault((each.kind, each.why), []).append(each.place)
-    named = [
-        f"{kind} in {found[0] or 'the network itself'}{f' and {len(found) - 1} more' if len(found) > 1 else ''} ({why})"
-        for (kind, why), found in places.items()
-    ]
-    reason = f"the network looks at the whole image: {'; '.join(named)}"
+    reason = f"the network looks at the whole image: {_named(field)}"
     if not allow_inexact:
         raise WithinError(
             f"Tiles would change the result, because {reason}",
@@ -251,6 +246,17 @@ def _locality(field: ReceptiveField, allow_inexact: bool) -> tuple[bool, str]:
         )
     warnings.warn(f"The tiles are not exact, because {reason}.", stacklevel=3)
     return False, reason
+
+
+def _named(field: ReceptiveField) -> str:
+    """Returns the operators that are not local, each with its first place."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for each in field.non_local:
+        places.setdefault((each.kind, each.why), []).append(each.place)
+    return "; ".join(
+        f"{kind} in {found[0] or 'the network itself'}{f' and {len(found) - 1} more' if len(found) > 1 else ''} ({why})"
+        for (kind, why), found in places.items()
+    )
 
 
 def _largest(fits: Callable[[int], bool], most: int, guess: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             todo="free disk space or choose another folder; what was there before is untouched",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be a file
+            temporary.unlink()
 
 
 def write_json(path: str | Path, value: Any) -> None:

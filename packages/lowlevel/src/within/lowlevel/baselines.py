@@ -1,10 +1,10 @@
 """The arms that memory-oriented pruning is compared with, all brought to the same peak memory.
 
 `uniform`     every group keeps the same fraction.
-`macs`        the same sensitivities and solver, but the budget is on multiply-accumulates; the fraction is lowered until
-              the peak fits.
-`magnitude`   channels ranked across all layers by their L1 norm (Li et al., ICLR 2017), one threshold for the network,
-              lowered until the peak fits.
+`macs`        the same sensitivities and solver, but the budget is on multiply-accumulates; the fraction is lowered
+              until the peak fits.
+`magnitude`   channels ranked across all layers by their L1 norm (Li et al., ICLR 2017), one threshold for the
+              network, lowered until the peak fits.
 """
 
 from __future__ import annotations

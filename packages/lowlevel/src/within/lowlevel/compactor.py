@@ -1,9 +1,9 @@
 """Compactors: 1x1 convolutions on long skips, so that what is stored for a skip may be narrower than the main branch.
 
-Shi et al., Memory-Oriented Structural Pruning for Efficient Image Restoration, AAAI 2023. A compactor y = P x + b stands
-directly after the value that is kept; inserted with P = I, b = 0 the network computes the same bits. Its output width is
-a channel group of its own. Where the skip is added instead of concatenated, a second 1x1 convolution E = I expands it
-again at its use.
+Shi et al., Memory-Oriented Structural Pruning for Efficient Image Restoration, AAAI 2023. A compactor y = P x + b
+stands directly after the value that is kept; inserted with P = I, b = 0 the network computes the same bits. Its output
+width is a channel group of its own. Where the skip is added instead of concatenated, a second 1x1 convolution E = I
+expands it again at its use.
 
 `rebase` turns the identity into the basis in which the reader loses least per channel: with S the covariance of x and
 W the reader's weights on the skip,
@@ -180,7 +180,7 @@ def rebase(graph: Graph, moments: Mapping[str, Moments]) -> int:
         columns = weight.detach()[:, start : start + channels].double()
         half, inverse_half = _square_roots(moments[name].second_moment)
         flat = columns.permute(0, 2, 3, 1).reshape(-1, channels) @ half  # outputs x taps, channels
-        _, values, rows = torch.linalg.svd(flat, full_matrices=True)
+        _, _, rows = torch.linalg.svd(flat, full_matrices=True)
         basis = rows @ inverse_half  # P
         inverse = half @ rows.T  # P^-1
         with torch.no_grad():

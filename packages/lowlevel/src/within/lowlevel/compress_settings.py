@@ -79,7 +79,7 @@ class CompressSettings:
     step: int = 4
     minimum: float = 0.125
     calibration: int = 32
-    fine_tuning: FineTuning = FineTuning()
+    fine_tuning: FineTuning = field(default_factory=FineTuning)
     runtime: str | None = "onnxruntime"
     run: str | None = None
     seed: int = 0

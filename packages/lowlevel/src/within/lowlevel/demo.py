@@ -1,4 +1,4 @@
-"""`within demo`: the project's own denoiser, fitted into half of its memory, on photographs that come with the packages.
+"""`within demo`: the project's own denoiser, fitted into half of its memory, on photographs that packages bring along.
 
 The network was trained by `configs/unet/unet_denoise.py` on the training half of the sample photographs; it is measured
 on the held-out ones.

@@ -152,7 +152,7 @@ def input_samples(op: Operator, source: Tensor, kernel: torch.Size, generator: t
     padding = [integer(value) for value in padding] * (2 if len(padding) == 1 else 1)
     stride, dilation = ([integer(value) for value in op[name]] for name in ("stride", "dilation"))
     padded = F.pad(source, (padding[1], padding[1], padding[0], padding[0]))
-    batch, channels, height, width = padded.shape
+    batch, _, height, width = padded.shape
     rows_out = (height - dilation[0] * (kernel[2] - 1) - 1) // stride[0] + 1
     columns_out = (width - dilation[1] * (kernel[3] - 1) - 1) // stride[1] + 1
     chosen = _some(batch * rows_out * columns_out, generator)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
@@ -71,8 +72,6 @@ def test_equals_the_plain_loop_bit_for_bit():
 def test_average_of_weights_is_the_exponential_one():
     """Catches an EMA whose decay is inverted, or a model that ends with the raw weights."""
     averaged, history = network(), []
-
-    from mmengine.hooks import Hook
 
     class Keep(Hook):
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
@@ -235,6 +234,30 @@ def test_objective_of_several_passes_and_several_inputs():
     model = Pair()
     train(model, Source(), loss=None, objective=objective, iterations=30, optimizer={"type": "SGD", "lr": 0.1})
     assert abs(model.scale.item()) < 0.5
+
+
+@pytest.mark.parametrize("iterations", [1, 15, 60])
+def test_warm_cosine_rises_and_falls_to_nothing(iterations):
+    """Catches a cosine that starts anew, or at zero, after the rise, and schedules counted in epochs."""
+    rates = []
+
+    class Keep(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            rates.append(runner.optim_wrapper.get_lr()["lr"][0])
+
+    train(
+        network(),
+        iterations=iterations,
+        schedule="warm_cosine",
+        hooks=[Keep()],
+        optimizer={"type": "Adam", "lr": 1.0, "eps": 1e9},
+    )
+    peak = iterations // 10 if iterations >= 20 else 0
+    assert rates[peak] == pytest.approx(max(rates), rel=0.15)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    if iterations > 10:
+        assert rates[-1] < 0.02
 
 
 BAD_ARGUMENTS = {

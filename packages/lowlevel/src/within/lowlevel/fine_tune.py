@@ -50,7 +50,7 @@ def fine_tune(
     task_weight: float = 0.0,
     color: Color | None = None,
     optimizer: Mapping[str, Any] = {"type": "Adam", "lr": 1e-3},
-    schedule: Any = "cosine",
+    schedule: Any = "warm_cosine",
     channels_last: bool = True,
     seed: int = 0,
     device: str | torch.device | None = None,

@@ -89,7 +89,7 @@ def fit(
         objective: instead of the three above, `objective(network, inputs, target) -> {name: scalar}` for training that
             does more than one forward pass; where it is a module, its parameters are trained along.
         optimizer: class of torch.optim and its arguments.
-        schedule: None, `"cosine"`, or mmengine schedulers, counted in iterations.
+        schedule: None, `"cosine"`, `"warm_cosine"`, or mmengine schedulers, counted in iterations.
         clip_gradients: largest norm of all gradients together.
         parameter_options: mmengine's `paramwise_cfg`, e.g. `{"norm_decay_mult": 0}`.
         ema: decay of the exponential moving average of the weights; the model ends with the averaged weights.

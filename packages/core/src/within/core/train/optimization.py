@@ -78,7 +78,8 @@ def schedule_configs(schedule: Schedule, iterations: int) -> list[dict[str, Any]
     """Returns mmengine's parameter schedulers, all counted in iterations.
 
     Arguments:
-        schedule: None for a constant rate, `"cosine"` for a half cosine down to zero over the run, or one or several of
+        schedule: None for a constant rate, `"cosine"` for a half cosine down to zero over the run, `"warm_cosine"` for
+            the same after a linear rise over the first tenth of it (at most 100 iterations), or one or several of
             mmengine's schedulers, such as `dict(type="MultiStepLR", milestones=[200_000], gamma=0.5)`.
         iterations: length of the run, the default period of cosine schedules.
 
@@ -88,9 +89,13 @@ def schedule_configs(schedule: Schedule, iterations: int) -> list[dict[str, Any]
     if schedule is None:
         return []
     if isinstance(schedule, str):
-        if schedule != "cosine":
-            raise WithinError(f"Unknown schedule {schedule!r}", todo='pass "cosine" or mmengine schedulers')
-        schedule = {"type": "CosineAnnealingLR"}
+        if schedule not in ("cosine", "warm_cosine"):
+            raise WithinError(f"Unknown schedule {schedule!r}", todo='pass "cosine", "warm_cosine" or schedulers')
+        # Adam's first steps are as long as its rate, whatever the gradient: too long for a network just compressed.
+        rise = min(100, iterations // 10) if schedule == "warm_cosine" else 0
+        schedule = [{"type": "CosineAnnealingLR", "begin": rise}]
+        if rise > 1:
+            schedule = [{"type": "LinearLR", "start_factor": 0.05, "begin": 0, "end": rise}, *schedule]
     parts = [schedule] if isinstance(schedule, Mapping) else list(schedule)
     configs = []
     for part in parts:

@@ -247,7 +247,8 @@ class Wrapped(nn.Module):
         (lambda x: x.softmax(dim=2), "runs along the whole image"),
         (lambda x: x - x.amax(dim=(2, 3), keepdim=True), "reduced over the whole image"),
         (lambda x: F.grid_sample(x, torch.zeros(1, x.shape[2], x.shape[3], 2)), "nothing is known"),
-        (lambda x: x.reshape(1, 8, 2, -1, x.shape[3])[:, :, 0].repeat(1, 1, 2, 1), "rearranges the pixels"),
+        (lambda x: x.reshape(1, 8, 2, -1, x.shape[3])[:, :, 0].repeat(1, 1, 2, 1), "taken apart"),
+        (lambda x: x.reshape(1, 8, 2, -1, x.shape[3]).transpose(2, 3).reshape(x.shape), "rearranges the pixels"),
     ],
 )  # fmt: skip
 def test_operators_that_tiles_cannot_compute_are_named(change, why):
@@ -255,6 +256,20 @@ def test_operators_that_tiles_cannot_compute_are_named(change, why):
     with pytest.raises(WithinError, match=r"Tiles would change the result|is no image whose") as refused:
         plan(Wrapped(after=change), 200_000, 120, 120, channels=1)
     assert re.search(why, str(refused.value)), str(refused.value)
+
+
+def unshuffled(x: torch.Tensor) -> torch.Tensor:
+    """2x2 blocks of pixels as channels, by views."""
+    batch, channels, height, width = x.shape
+    blocks = x.view(batch, channels, height // 2, 2, width // 2, 2)
+    return blocks.permute(0, 1, 3, 5, 2, 4).reshape(batch, 4 * channels, height // 2, width // 2)
+
+
+def shuffled(x: torch.Tensor) -> torch.Tensor:
+    """The inverse."""
+    batch, channels, height, width = x.shape
+    blocks = x.view(batch, channels // 4, 2, 2, height, width)
+    return blocks.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels // 4, 2 * height, 2 * width)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +281,9 @@ def test_operators_that_tiles_cannot_compute_are_named(change, why):
         lambda x: F.pad(x, (2, 2, 2, 2), mode="reflect")[..., 2:-2, 2:-2],
         lambda x: torch.cat([chunk.sigmoid() for chunk in x.chunk(4, dim=1)], dim=1),
         lambda x: x * x.mean(dim=1, keepdim=True),
+        lambda x: F.pixel_shuffle(unshuffled(x), 2),
+        lambda x: shuffled(F.pixel_unshuffle(x, 2)),
+        lambda x: shuffled(unshuffled(x).softmax(dim=1)),
     ],
 )
 def test_operators_that_stay_with_their_pixels_are_let_through(change):

@@ -28,6 +28,7 @@ from within.lowlevel.models import build
 from within.lowlevel.models.variants import VARIANTS
 
 PREFIX = "Within"
+_OWN = "_basicsr"  # what BasicSR appends to names that other code bases register, too
 _REMOVED_MODULE = "torchvision.transforms.functional_tensor"
 
 
@@ -46,14 +47,14 @@ def build_basicsr(name: str, **arguments: Any) -> nn.Module:
         WithinError: when BasicSR is absent, has no such architecture, or the architecture refuses the arguments.
     """
     registry = arch_registry()
-    known = sorted(registry.keys())
+    known = sorted(key.removesuffix(_OWN) for key in registry.keys())  # noqa: SIM118  (its iterator yields pairs)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise WithinError(
             f"BasicSR has no architecture {name!r}",
             todo=f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(known)}",
         )
-    constructor = registry.get(name)
+    constructor = registry.get(name if name in registry else name + _OWN)
     accepted = inspect.signature(constructor).parameters
     given = {key: 3 for key in ("num_in_ch", "num_out_ch") if key in accepted} | arguments
     try:

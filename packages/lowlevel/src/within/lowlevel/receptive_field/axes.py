@@ -46,9 +46,10 @@ def _reshape(walk: Walk, op: Operator) -> None:
         elif not any(isinstance(tag, Along) for tag in image):
             new = [UNIFORM if image and all(tag == UNIFORM for tag in image) else None] * len(found)
         elif len(found) == 1:
-            new = _flat(image, [old[axis] for axis in wide])
+            new = _flat(image, [old[axis] for axis in wide]) or _blocks_to_pixels(image, [old[axis] for axis in wide])
         elif len(image) == 1:
-            new = _unflat(image[0], [op.shape[axis] for axis in found])
+            sizes = [op.shape[axis] for axis in found]
+            new = _unflat(image[0], sizes) or _pixels_to_blocks(image[0], sizes)
         if new is None:
             walk.fault(op, "it rearranges the pixels of the image")
         else:
@@ -70,6 +71,22 @@ def _unflat(pixels: Tag, sizes: Sequence[int]) -> list[Tag] | None:
         return None
     height, width = pixels.reaches
     return [Along("height", (height,)), Along("width", (width,))]
+
+
+def _pixels_to_blocks(pixels: Tag, sizes: Sequence[int]) -> list[Tag] | None:
+    """Position i of the first axis is the block of pixels i * s .. i * s + s - 1; the other axes number them."""
+    if not isinstance(pixels, Along) or pixels.axis == "pixels":
+        return None
+    size = math.prod(sizes[1:])
+    return [Along(pixels.axis, (pixels.reaches[0].window(0, size - 1, size),)), *[None] * (len(sizes) - 1)]
+
+
+def _blocks_to_pixels(image: Sequence[Tag], sizes: Sequence[int]) -> list[Tag] | None:
+    """Position i is in the block floor(i / s)."""
+    blocks = image[0]
+    if not isinstance(blocks, Along) or blocks.axis == "pixels" or any(isinstance(tag, Along) for tag in image[1:]):
+        return None
+    return [Along(blocks.axis, (blocks.reaches[0].enlarged(math.prod(sizes[1:])),))]
 
 
 def _blocks(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:

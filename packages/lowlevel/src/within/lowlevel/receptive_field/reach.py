@@ -39,6 +39,10 @@ class Reach:
         """As `window`, for bounds that are no whole numbers."""
         return Reach(self.jump * stride, self.before - self.jump * first, self.after + self.jump * last)
 
+    def enlarged(self, factor: int) -> Reach:
+        """Returns the reach of a position i that reads position floor(i / factor)."""
+        return self.spread(Fraction(1 - factor, factor), Fraction(0), Fraction(1, factor))
+
     def join(self, other: Reach) -> Reach:
         """Returns the reach of a position that needs both, at equal jumps."""
         return Reach(self.jump, max(self.before, other.before), max(self.after, other.after))

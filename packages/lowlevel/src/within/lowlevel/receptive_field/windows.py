@@ -8,7 +8,7 @@ from fractions import Fraction
 from torch import fx
 
 from within.core.graph.operator import Operator, integer, shape_of
-from within.lowlevel.receptive_field.reach import Along, Layout, Reach, Tag, Walk
+from within.lowlevel.receptive_field.reach import Along, Layout, Tag, Walk
 from within.lowlevel.receptive_field.table import moved, rule
 
 
@@ -78,16 +78,11 @@ def _shuffle(walk: Walk, op: Operator) -> None:
     layout = list(walk.of(op.tensors[0]))
     for axis in range(len(layout) - 2, len(layout)):
         if op.kind == "pixel_shuffle":
-            layout[axis] = moved(walk, op, layout[axis], lambda reach: _enlarged(reach, integer(op["upscale_factor"])))
+            layout[axis] = moved(walk, op, layout[axis], lambda reach: reach.enlarged(integer(op["upscale_factor"])))
         elif op.kind == "pixel_unshuffle":
             factor = integer(op["downscale_factor"])
             layout[axis] = moved(walk, op, layout[axis], lambda reach, f=factor: reach.window(0, f - 1, f))
     walk.put(op, layout)
-
-
-def _enlarged(reach: Reach, factor: int) -> Reach:
-    """Position i reads position floor(i / factor)."""
-    return reach.spread(Fraction(1 - factor, factor), Fraction(0), Fraction(1, factor))
 
 
 @rule(

@@ -106,12 +106,12 @@ def evaluate(
         "skip_bad": skip_bad or None, "device": device, "overrides": read_settings(settings) or None,
     }  # fmt: skip
     with standard_output_for_json(as_json):
-        from within.lowlevel.evaluations import evaluate_file
+        from within.lowlevel.evaluations import evaluate_file, evaluate_settings
 
         if from_file(config, given):
             results = evaluate_file(config)
         else:
-            results = {Path(data).name if data else "data": evaluatesettings(given)}
+            results = {Path(data).name if data else "data": evaluate_settings(given)}
     if as_json:
         print_json({"results": {name: result.to_json() for name, result in results.items()}})
         return

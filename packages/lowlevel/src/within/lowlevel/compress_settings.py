@@ -30,7 +30,7 @@ class FineTuning:
     patch_size: int = 64
     learning_rate: float = 1e-3
     task_weight: float = 0.5
-    loss: str = "mse"
+    loss: str = "l1"
     checkpoint_every: int = 100
 
 

@@ -296,6 +296,33 @@ def test_operators_that_stay_with_their_pixels_are_let_through(change):
         torch.testing.assert_close(run_tiled(model, image, cut), model(image), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate"])
+def test_borders_of_the_image_keep_the_padding_of_the_network(mode):
+    """Would catch a tile at the border that pads as if it lay inside, or the other way round."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 5, padding=2, padding_mode=mode), nn.Conv2d(8, 1, 3, padding=1, padding_mode=mode)]
+    model, image = nn.Sequential(*layers).eval(), torch.rand(1, 1, 50, 61)
+    cut = plan(model, 80_000, 50, 61, channels=1)
+    assert cut.rows > 1
+    assert cut.columns > 1
+    with torch.no_grad():
+        torch.testing.assert_close(run_tiled(model, image, cut), model(image), atol=1e-6, rtol=0)
+
+
+def test_strides_that_leave_a_remainder():
+    """Would catch tiles that start between two steps of the network: this one takes odd sizes only, in steps of 2."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 1, 3, stride=2, padding=1)]
+    model, image = nn.Sequential(*layers).eval(), torch.rand(1, 1, 63, 91)
+    cut = plan(model, 60_000, 63, 91, channels=1)
+    assert cut.alignment == 2
+    assert cut.rows * cut.columns > 1
+    with torch.no_grad():
+        torch.testing.assert_close(run_tiled(model, image, cut), model(image), atol=1e-6, rtol=0)
+    with pytest.raises(WithinError, match="is no image whose"):
+        plan(model, 60_000, 64, 90, channels=1)
+
+
 def test_a_plan_can_come_from_a_function_to_graphs():
     """Would catch a plan that depends on more than the graphs."""
     model, channels, _ = network("dncnn_s", depth=4, width=16)

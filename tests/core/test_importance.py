@@ -61,7 +61,6 @@ def test_a_dead_channel_scores_zero() -> None:
     with torch.no_grad():
         model.second.weight[:, 5] = 0
     found = taylor(trace(model, (images,)), data=[(images, labels)], loss=nn.functional.cross_entropy)
-    assert found["first.weight"].argmin() == 5
     assert found["first.weight"][5] < 1e-12
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from within.core.cost.cost import Decision, vector_of
 from within.core.graph import Graph, Operator
 from within.core.graph.operator import Shape
+from within.core.graph.rules import rule_of
 
 Workspace = Callable[[Operator, Callable[[str], Shape]], int]
 """Extra bytes that a backend allocates inside an operator, from the shapes of its values."""
@@ -180,6 +181,11 @@ def find_storages(graph: Graph) -> tuple[Storage, ...]:
     for identity, (value, start) in born.items():
         tensor = _tensor(graph, value)
         storages.append(Storage(value, start, last[identity], graph.storages[value][1], tensor.element_size()))
+    for op in graph.operators:
+        found = rule_of(op)
+        if found is not None and found.transient and op.name in graph.storages:
+            count = math.prod(graph.shapes[op.name])
+            storages.append(Storage(op.name, op.index, op.index, count * found.transient, found.transient))
     return tuple(storages)
 
 

@@ -9,8 +9,10 @@ from within.core.graph.labels import Component, Ids
 from within.core.graph.operator import Operator, integer, shape_of
 from within.core.graph.rules.table import rule
 
+MAX_POOLING = "max_pool2d max_pool3d".split()
+INDEX_BYTES = 8  # the indices that a max pool makes and drops
 POOLING = (
-    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "max_pool1d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
     "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d max_pool2d_with_indices "
     "max_pool1d_with_indices max_pool3d_with_indices _adaptive_avg_pool2d lp_pool2d fractional_max_pool2d "
     "max_unpool2d"
@@ -23,6 +25,7 @@ INTERPOLATION = (
 ).split()
 
 
+@rule(*MAX_POOLING, transient=INDEX_BYTES)
 @rule(*POOLING, *INTERPOLATION)
 def spatial(coupling: Coupling, op: Operator) -> None:
     """Works on the trailing axes; channels lie before them."""

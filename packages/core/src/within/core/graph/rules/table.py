@@ -1,9 +1,10 @@
 """The table of operator rules: what one operator kind does to channels, costs, storage and constants.
 
-A rule has four facets, so that an operator is described once:
+A rule has these facets, so that an operator is described once:
   couple   moves and unites channel labels (see `graph.coupling`),
   macs     counts multiply-accumulates from shapes, under a named convention,
   storage  says whether the output is new memory, a view, the input overwritten, or a view where strides permit,
+  transient  bytes an output element that PyTorch allocates for a result nobody reads (the indices of a max pool),
   resize   edits the constants of the operator (sizes, offsets) after channels were cut.
 """
 
@@ -36,13 +37,18 @@ class Rule:
     macs: CountMacs | None = None
     storage: Storage = "new"
     resize: Resize | None = None
+    transient: int = 0
 
 
 RULES: dict[str, Rule] = {}
 
 
 def rule(
-    *kinds: str, macs: CountMacs | None = None, storage: Storage = "new", resize: Resize | None = None
+    *kinds: str,
+    macs: CountMacs | None = None,
+    storage: Storage = "new",
+    resize: Resize | None = None,
+    transient: int = 0,
 ) -> Callable[[Couple], Couple]:
     """Registers the decorated coupling function as the rule of operator kinds."""
 
@@ -50,7 +56,7 @@ def rule(
         for kind in kinds:
             if kind in RULES:
                 raise ValueError(f"two rules for {kind}")
-            RULES[kind] = Rule(couple, macs, storage, resize)
+            RULES[kind] = Rule(couple, macs, storage, resize, transient)
         return couple
 
     return register

@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from within.core.cost.cost import Decision, vector_of
+from within.core.cost.transient import TransientBytes, find_transients
 from within.core.graph import Graph, Operator
 from within.core.graph.operator import Shape
-from within.core.graph.rules import rule_of
 
 Workspace = Callable[[Operator, Callable[[str], Shape]], int]
 """Extra bytes that a backend allocates inside an operator, from the shapes of its values."""
@@ -39,13 +39,15 @@ class Storage:
         born, last: index of the operator that creates it and of the last one that uses it.
         bytes: its size in the dense model.
         item_bytes: bytes an element.
+        transient: for what the operator `value` allocates and frees inside: bytes as a function of shapes.
     """
 
     value: str
     born: int
     last: int
     bytes: int
-    item_bytes: int
+    item_bytes: int = 0
+    transient: TransientBytes | None = None
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,8 @@ class PeakMemory:
         change = np.zeros((operators + 1, groups))
         constant = np.zeros(operators + 1)
         for storage in self._storages(graph):
-            slope = np.zeros(groups)
             size = self._bytes(graph, storage, at)
-            for axis, index in graph.axes.get(storage.value, {}).items():
-                length = graph.shape(storage.value, at)[axis]
-                for group, per_atom in index.counts:
-                    slope[group] += size / length * per_atom
+            slope = self._slope(graph, storage, at, size)
             change[storage.born] += slope
             change[storage.last + 1] -= slope
             offset = size - float(slope @ at)
@@ -152,9 +150,33 @@ class PeakMemory:
 
     @staticmethod
     def _bytes(graph: Graph, storage: Storage, vector: NDArray[np.int64] | None) -> int:
-        if vector is None or storage.value not in graph.axes:
+        if vector is None:
+            return storage.bytes
+        if storage.transient is not None:
+            return storage.transient(lambda node: graph.shape(node.name, vector))
+        if storage.value not in graph.axes:
             return storage.bytes
         return math.prod(graph.shape(storage.value, vector)) * storage.item_bytes
+
+    def _slope(self, graph: Graph, storage: Storage, at: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+        """Returns the bytes that one more atom of each group adds to a storage."""
+        slope = np.zeros(len(at))
+        if storage.transient is None:
+            for axis, index in graph.axes.get(storage.value, {}).items():
+                length = graph.shape(storage.value, at)[axis]
+                for group, per_atom in index.counts:
+                    slope[group] += size / length * per_atom
+            return slope
+        node = graph.nodes[storage.value]
+        values = [node.name, *(item.name for item in node.all_input_nodes)]
+        touched = {
+            group for value in values for index in graph.axes.get(value, {}).values() for group, _ in index.counts
+        }
+        for group in touched:
+            more = at.copy()
+            more[group] += 1
+            slope[group] = self._bytes(graph, storage, more) - size
+        return slope
 
 
 def find_storages(graph: Graph) -> tuple[Storage, ...]:
@@ -181,11 +203,9 @@ def find_storages(graph: Graph) -> tuple[Storage, ...]:
     for identity, (value, start) in born.items():
         tensor = _tensor(graph, value)
         storages.append(Storage(value, start, last[identity], graph.storages[value][1], tensor.element_size()))
-    for op in graph.operators:
-        found = rule_of(op)
-        if found is not None and found.transient and op.name in graph.storages:
-            count = math.prod(graph.shapes[op.name])
-            storages.append(Storage(op.name, op.index, op.index, count * found.transient, found.transient))
+    for op, transient in find_transients(graph):
+        size = transient(lambda node: graph.shapes[node.name])
+        storages.append(Storage(op.name, op.index, op.index, size, transient=transient))
     return tuple(storages)
 
 

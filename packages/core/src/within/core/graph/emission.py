@@ -69,9 +69,7 @@ def emit_module(rewrite: Rewrite) -> fx.GraphModule:
     module.recompile()
     _complete(module, root, graph.model)
     module.train(graph.model.training)
-    for name in CARRIED:
-        if isinstance(getattr(graph.model, name, None), int):
-            setattr(module, name, getattr(graph.model, name))
+    carry_attributes(graph.model, module)
     return module
 
 
@@ -88,6 +86,13 @@ def _root_with_state(rewrite: Rewrite) -> nn.Module:
         else:
             owner.register_buffer(leaf, tensor, persistent=name in persistent)
     return root
+
+
+def carry_attributes(source: nn.Module, target: nn.Module) -> None:
+    """Copies what callers ask a network for; a graph module forgets it when it is copied."""
+    for name in CARRIED:
+        if isinstance(getattr(source, name, None), int):
+            setattr(target, name, getattr(source, name))
 
 
 def _complete(module: nn.Module, root: nn.Module, dense: nn.Module) -> None:

@@ -16,7 +16,7 @@ from within.core.errors import WithinError
 from within.core.graph.channel_groups import AxisIndex, ChannelGroup, Grouping, build_groups
 from within.core.graph.coupling import Coupling
 from within.core.graph.operator import Operator, Shape, concrete, read_operators, shape_of, tensor_of
-from within.core.graph.rules import rule_of
+from within.core.graph.rules import rule_of, storage_of
 
 Widths = Mapping[str, int]
 Kept = Mapping[str, Sequence[int]]
@@ -211,9 +211,11 @@ class Graph:
         """For each tensor value: the identity of its storage and the storage's bytes, as the trace saw them.
 
         Views and in-place results share the identity of what they alias. Whether a reshape copies is read off here
-        and not off its name.
+        and not off its name; only where the trace lost an identity (dropout outside of training) does the rule say it.
         """
         found: dict[str, tuple[int, int]] = {}
+        same: dict[int, tuple[int, int]] = {}
+        operators = {op.node: op for op in self.operators}
         for node in self.fx_graph.nodes:
             value = node.meta.get("val")
             items = list(enumerate(value)) if isinstance(value, (tuple, list)) else [(None, value)]
@@ -221,7 +223,13 @@ class Graph:
                 if isinstance(item, torch.Tensor):
                     storage = item.untyped_storage()
                     name = node.name if position is None else f"{node.name}:{position}"
-                    found[name] = (storage._cdata, concrete(storage.nbytes()))
+                    own = (storage._cdata, concrete(storage.nbytes()))
+                    op = operators.get(node)
+                    if op is not None and position is None and op.tensors and storage_of(op) == "view":
+                        source = found[op.tensors[0].name]
+                        if own[0] != source[0]:
+                            same[own[0]] = source
+                    found[name] = same.get(own[0], own)
         return found
 
 

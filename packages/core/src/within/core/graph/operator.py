@@ -37,6 +37,14 @@ def shape_of(node: fx.Node) -> Shape:
     return tuple(concrete(size) for size in tensor.shape)
 
 
+def item_bytes(node: fx.Node) -> int:
+    """Returns the bytes an element of the tensor that a node produces."""
+    tensor = tensor_of(node)
+    if tensor is None:
+        raise TypeError(f"{node.name} produces no tensor")
+    return tensor.element_size()
+
+
 @cache
 def short_kind(target: Any) -> str:
     """Returns the operator's name without namespace, overload and the underscore of in-place variants."""

@@ -13,7 +13,7 @@ from within.core.graph.rules import (
     resampling,
     shape,
 )
-from within.core.graph.rules.table import RULES, Rule, rule, rule_of
+from within.core.graph.rules.table import RULES, Rule, rule, rule_of, storage_of
 
 __all__ = [
     "RULES",
@@ -31,4 +31,5 @@ __all__ = [
     "rule",
     "rule_of",
     "shape",
+    "storage_of",
 ]

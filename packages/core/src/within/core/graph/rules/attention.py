@@ -69,7 +69,7 @@ def _product(coupling: Coupling, op: Operator, left: fx.Node, right: fx.Node) ->
     coupling.put(op, components)
 
 
-@rule("matmul", "bmm", "mm", macs=matmul_macs)
+@rule("matmul", "bmm", "mm", macs=matmul_macs, transient="derived")
 def matmul(coupling: Coupling, op: Operator) -> None:
     """Matrix product of the last two axes; leading axes are batch axes."""
     left, right = op.tensors[0], op.tensors[1]
@@ -103,7 +103,7 @@ def _resize_attention(rewrite: Rewrite, op: Operator) -> None:
         rewrite.set(op, "scale", 1.0 / math.sqrt(width))  # the scale the model was trained with
 
 
-@rule("scaled_dot_product_attention", macs=attention_macs, resize=_resize_attention)
+@rule("scaled_dot_product_attention", macs=attention_macs, resize=_resize_attention, transient="derived")
 def scaled_dot_product_attention(coupling: Coupling, op: Operator) -> None:
     """softmax(q k^T s) v: the head dimensions of q and k shrink together, that of v on its own."""
     query, key, value = op["query"], op["key"], op["value"]
@@ -186,7 +186,7 @@ def _letters(op: Operator) -> tuple[list[str], str]:
     return operands, result
 
 
-@rule("einsum", macs=einsum_macs)
+@rule("einsum", macs=einsum_macs, storage="maybe_view", transient="derived")
 def einsum(coupling: Coupling, op: Operator) -> None:
     """Every letter is one axis: positions of equal letters are one channel, letters not in the result end it."""
     operands, result = _letters(op)

@@ -195,7 +195,7 @@ def transposed_convolution(coupling: Coupling, op: Operator) -> None:
     couple_convolution(coupling, op, out_axis=1, in_axis=0)
 
 
-@rule("linear", macs=linear_macs)
+@rule("linear", macs=linear_macs, transient="derived")
 def linear(coupling: Coupling, op: Operator) -> None:
     """y = x W^T + b: the last axis is the channel axis."""
     source, weight = op["input"], op["weight"]

@@ -38,7 +38,8 @@ def sequence(coupling: Coupling, op: Operator) -> None:
     """Sequences: their length is fixed."""
 
 
-@rule("tril", "triu", "diagonal", "meshgrid", "one_hot")
+@rule("tril", "triu", "one_hot")
+@rule("diagonal", "meshgrid", storage="view")
 def fixed(coupling: Coupling, op: Operator) -> None:
     """Operators on index grids: their axes are fixed."""
     for node in op.tensors:

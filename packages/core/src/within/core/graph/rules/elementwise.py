@@ -6,18 +6,18 @@ from within.core.graph.coupling import Coupling
 from within.core.graph.labels import Component
 from within.core.graph.operator import Operator
 from within.core.graph.rules.reduction import reduce
-from within.core.graph.rules.table import rule
+from within.core.graph.rules.table import Storage, rule
 
 UNARY = (
     "relu relu6 leaky_relu elu celu selu gelu silu mish sigmoid tanh hardtanh hardswish hardsigmoid softplus "
     "hardshrink softshrink softsign log_sigmoid logsigmoid exp exp2 expm1 log log2 log10 log1p sqrt rsqrt "
     "reciprocal abs neg sign square sin cos tan asin acos atan sinh cosh erf erfc erfinv floor ceil round "
-    "trunc frac logical_not bitwise_not isnan isinf clamp clamp_min clamp_max threshold clone detach dropout "
-    "feature_dropout alpha_dropout native_dropout lift_fresh_copy fill nan_to_num _to_copy type_as lift_fresh "
-    "rrelu bernoulli"
+    "trunc frac logical_not bitwise_not isnan isinf clamp clamp_min clamp_max threshold clone native_dropout "
+    "lift_fresh_copy fill nan_to_num _to_copy lift_fresh rrelu bernoulli"
 ).split()
 
-ALIASES = ("alias contiguous to").split()
+ALIASES = "alias contiguous to type_as positive".split()
+DROPOUTS = "dropout feature_dropout alpha_dropout".split()
 
 BINARY = (
     "add sub rsub mul div true_divide floor_divide remainder fmod pow maximum minimum max min atan2 addcmul "
@@ -27,8 +27,15 @@ BINARY = (
 ).split()
 
 
+def dropout_storage(op: Operator) -> Storage:
+    """Outside of training dropout returns its input itself."""
+    return "new" if op["train"] and op["p"] > 0 else "view"
+
+
 @rule(*UNARY)
 @rule(*ALIASES, storage="maybe_view")
+@rule("detach", storage="view")
+@rule(*DROPOUTS, storage=dropout_storage)
 @rule(*BINARY)
 def elementwise(coupling: Coupling, op: Operator) -> None:
     """The same position of every operand and of the result is one channel."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from within.core.graph.coupling import Coupling
-from within.core.graph.operator import Operator, integer, shape_of
+from within.core.graph.operator import Operator, integer, item_bytes, shape_of
 from within.core.graph.rules.table import ShapeOf, rule
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def batch_norm_macs(op: Operator, shape: ShapeOf, convention: str) -> int:
     return total
 
 
-@rule("batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "instance_norm", macs=batch_norm_macs)
+@rule("batch_norm", macs=batch_norm_macs, transient="derived")
+@rule("native_batch_norm", "_native_batch_norm_legit_no_training", macs=batch_norm_macs)
+@rule("instance_norm", transient="derived")
 def batch_norm(coupling: Coupling, op: Operator) -> None:
     """Batch and instance normalisation: everything follows axis 1."""
     _follow(coupling, op, "input", 1, ("weight", "bias", "running_mean", "running_var"))
@@ -41,12 +44,29 @@ def batch_norm(coupling: Coupling, op: Operator) -> None:
         coupling.sensitive[op.name] = "statistics over channels"
 
 
+def layer_norm_bytes(op: Operator, shape: ShapeOf) -> int:
+    """Mean and reciprocal deviation of every row, in single precision at least."""
+    rows = math.prod(shape(op["input"])[: -len(op["normalized_shape"])])
+    return 2 * rows * max(4, item_bytes(op["input"]))
+
+
+def group_norm_bytes(op: Operator, shape: ShapeOf) -> int:
+    """Mean and reciprocal deviation of every group of every image."""
+    return 2 * shape(op["input"])[0] * _group_count(op) * item_bytes(op["input"])
+
+
+def _group_count(op: Operator) -> int:
+    return integer(op["num_groups"] if "num_groups" in op.arguments else op["group"])
+
+
 def _resize_layer_norm(rewrite: Rewrite, op: Operator) -> None:
     count = len(op["normalized_shape"])
     rewrite.set(op, "normalized_shape", list(rewrite.shape(op["input"])[-count:]))
 
 
-@rule("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm", resize=_resize_layer_norm)
+@rule("layer_norm", resize=_resize_layer_norm, transient=layer_norm_bytes)
+@rule("rms_norm", resize=_resize_layer_norm, transient="derived")
+@rule("native_layer_norm", "_fused_rms_norm", resize=_resize_layer_norm)
 def layer_norm(coupling: Coupling, op: Operator) -> None:
     """Layer normalisation over the last axes."""
     rank = len(shape_of(op["input"]))
@@ -64,10 +84,11 @@ def layer_norm(coupling: Coupling, op: Operator) -> None:
         coupling.sensitive[op.name] = "statistics over channels"
 
 
-@rule("group_norm", "native_group_norm")
+@rule("group_norm", transient=group_norm_bytes)
+@rule("native_group_norm")
 def group_norm(coupling: Coupling, op: Operator) -> None:
     """Group normalisation: channel i of every group together, so that groups stay equal."""
-    groups = integer(op["num_groups"] if "num_groups" in op.arguments else op["group"])
+    groups = _group_count(op)
     channels = coupling.along(op["input"], 1)
     if channels is not None and groups > 1:
         by_group = channels.reshape(groups, -1)

@@ -19,7 +19,7 @@ def recurrent_macs(op: Operator, shape: ShapeOf, convention: str) -> int:
     return steps * sum(math.prod(shape(node)) for node in op["params"] if len(shape_of(node)) == 2)
 
 
-@rule("lstm", "gru", "rnn_tanh", "rnn_relu", macs=recurrent_macs)
+@rule("lstm", "gru", "rnn_tanh", "rnn_relu", macs=recurrent_macs, transient="derived")
 def recurrent(coupling: Coupling, op: Operator) -> None:
     """Layers of gates stacked in rows: W_ih (gates x hidden, input), W_hh (gates x hidden, hidden), biases."""
     gates, per_layer = GATES[op.kind], 4 if op["has_biases"] else 2

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from within.core.graph.coupling import Coupling
 from within.core.graph.labels import Component, Ids
 from within.core.graph.operator import Operator, integer, shape_of
-from within.core.graph.rules.table import rule
+from within.core.graph.rules.table import ShapeOf, rule
 
 MAX_POOLING = "max_pool2d max_pool3d".split()
-INDEX_BYTES = 8  # the indices that a max pool makes and drops
 POOLING = (
     "max_pool1d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
     "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d max_pool2d_with_indices "
@@ -25,7 +26,12 @@ INTERPOLATION = (
 ).split()
 
 
-@rule(*MAX_POOLING, transient=INDEX_BYTES)
+def index_bytes(op: Operator, shape: ShapeOf) -> int:
+    """The int64 indices that a max pool makes, one an output element, though nobody reads them."""
+    return 8 * math.prod(shape(op.node))
+
+
+@rule(*MAX_POOLING, transient=index_bytes)
 @rule(*POOLING, *INTERPOLATION)
 def spatial(coupling: Coupling, op: Operator) -> None:
     """Works on the trailing axes; channels lie before them."""

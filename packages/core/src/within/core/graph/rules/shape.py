@@ -112,7 +112,7 @@ def squeeze(coupling: Coupling, op: Operator) -> None:
     coupling.put(op, reshape_components(coupling.of(source), shape_of(source), op.shape, coupling.sets))
 
 
-@rule("expand", storage="view", resize=_resize_shape("size"))
+@rule("expand", "broadcast_to", storage="view", resize=_resize_shape("size"))
 def expand(coupling: Coupling, op: Operator) -> None:
     """Axes of size one repeated without a copy; new axes in front carry no channels."""
     shift = len(op.shape) - len(shape_of(op["self"]))

@@ -3,8 +3,9 @@
 A rule has these facets, so that an operator is described once:
   couple   moves and unites channel labels (see `graph.coupling`),
   macs     counts multiply-accumulates from shapes, under a named convention,
-  storage  says whether the output is new memory, a view, the input overwritten, or a view where strides permit,
-  transient  bytes an output element that PyTorch allocates for a result nobody reads (the indices of a max pool),
+  storage  says whether the output is new memory, a view of an input, or either, depending on strides and types,
+  transient  bytes that PyTorch allocates and frees inside the operator for tensors of its own (the indices of a max
+           pool, the statistics of a layer normalisation): a count from shapes, or to be "derived" by a dry run,
   resize   edits the constants of the operator (sizes, offsets) after channels were cut.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import fx
 
@@ -22,11 +23,14 @@ from within.core.graph.operator import Operator, Shape
 if TYPE_CHECKING:
     from within.core.graph.rewrite import Rewrite
 
-Storage = Literal["new", "view", "maybe_view"]
+Storage = Literal["new", "view", "maybe_view", "in_place"]
+StorageOf = Callable[[Operator], Storage]
 ShapeOf = Callable[[fx.Node], Shape]
 Couple = Callable[[Coupling, Operator], None]
 CountMacs = Callable[[Operator, ShapeOf, str], int]
 Resize = Callable[["Rewrite", Operator], None]
+CountBytes = Callable[[Operator, ShapeOf], int]
+Transient = CountBytes | Literal["derived"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,9 @@ class Rule:
 
     couple: Couple
     macs: CountMacs | None = None
-    storage: Storage = "new"
+    storage: Storage | StorageOf = "new"
     resize: Resize | None = None
-    transient: int = 0
+    transient: Transient | None = None
 
 
 RULES: dict[str, Rule] = {}
@@ -46,9 +50,9 @@ RULES: dict[str, Rule] = {}
 def rule(
     *kinds: str,
     macs: CountMacs | None = None,
-    storage: Storage = "new",
+    storage: Storage | StorageOf = "new",
     resize: Resize | None = None,
-    transient: int = 0,
+    transient: Transient | None = None,
 ) -> Callable[[Couple], Couple]:
     """Registers the decorated coupling function as the rule of operator kinds."""
 
@@ -67,6 +71,11 @@ def rule_of(op: Operator) -> Rule | None:
     return RULES.get(op.kind)
 
 
-def is_number(value: Any) -> bool:
-    """Whether an argument is a plain number rather than a tensor."""
-    return isinstance(value, (int, float, bool, complex))
+def storage_of(op: Operator) -> Storage:
+    """Returns where the output of an operator lies; "maybe_view" where only the trace can tell, or without a rule."""
+    found = rule_of(op)
+    if op.in_place:
+        return "in_place"
+    if found is None:
+        return "maybe_view"
+    return found.storage(op) if callable(found.storage) else found.storage

@@ -32,7 +32,7 @@ from within.lowlevel.compress_settings import CompressSettings
 from within.lowlevel.data.degradations import GaussianNoise
 from within.lowlevel.data.folders import DegradedImages, PairedImages
 from within.lowlevel.data.images import to_image
-from within.lowlevel.data.sample_images import TEST_NAMES, sample_images
+from within.lowlevel.data.sample_images import TEST_NAMES, sample_image, sample_images
 from within.lowlevel.eval import evaluate, restore
 from within.lowlevel.fit_memory import METHODS, MemoryFit
 from within.lowlevel.metrics import Metric, psnr
@@ -51,7 +51,7 @@ def test_set(settings: CompressSettings) -> tuple[DegradedImages | PairedImages,
     row = variant(settings.network)
     if settings.test == "samples" and row.task == "denoise":
         color = "gray" if row.channels == 1 else "rgb"
-        names = [name for name in TEST_NAMES if color == "gray" or sample_images([name])[0].shape[-1] == 3]
+        names = [name for name in TEST_NAMES if color == "gray" or sample_image(name).shape[-1] == 3]
         data = DegradedImages(sample_images(names), GaussianNoise(settings.sigma or 0.0, "kair"), color=color)
         return data, (Metric("psnr", "uint8"), Metric("ssim", "uint8")), f"{', '.join(names)}, sigma {settings.sigma}"
     protocol = (

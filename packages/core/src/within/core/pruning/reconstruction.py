@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from within.core.graph import ChannelGroup, Graph, Operator
+from within.core.graph.emission import carry_attributes
 from within.core.graph.graph import Kept
 from within.core.pruning.statistics import Moments, linear_operators
 
@@ -33,6 +34,7 @@ def reconstruct(graph: Graph, kept: Kept, moments: Mapping[str, Moments]) -> nn.
         moments: from `statistics.input_moments`.
     """
     model = copy.deepcopy(graph.model)
+    carry_attributes(graph.model, model)
     keep = graph.keep_masks(kept)
     with torch.no_grad():
         for op in first_uses(graph):

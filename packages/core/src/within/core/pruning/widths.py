@@ -115,7 +115,7 @@ def _round(
     widths: NDArray[np.int64],
     lower: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], float] | None:
-    """One integer programme of the costs linearised at `widths`; halfway targets where the trust region is too small."""
+    """One integer programme of the costs linearised at `widths`; nearer targets where the trust region is too small."""
     rows, fixed, bounds = [], [], []
     for budget, limit in zip(budgets, limits, strict=True):
         slope, constant = linearise(graph, budget, widths)

@@ -64,6 +64,8 @@ class UNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
+        if residual:
+            nn.init.zeros_(self.tail.weight)  # starts as the identity; else large first steps kill the ReLUs
 
     def forward(
         self, image: Float[Tensor, "batch channels height width"]

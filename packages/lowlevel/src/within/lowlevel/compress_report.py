@@ -212,8 +212,8 @@ def _plan_table(fit: MemoryFit) -> ReportTable:
     rows = []
     for step in fit.plan.steps:
         function = step.function.rpartition(":")[0].rpartition(".")[2] + "." + step.function.rpartition(":")[2]
-        if "names" in step.arguments:
-            what = ", ".join(step.arguments["names"])
+        if "steps" in step.arguments:
+            what = ", ".join(each["name"] for each in step.arguments["steps"])
         elif "skips" in step.arguments:
             what = f"{len(step.arguments['skips'])} compactors"
         else:

@@ -55,7 +55,7 @@ def test_a_duplicated_channel_costs_nothing() -> None:
     group = graph.group("0.weight")
     ranks, errors = elimination_ranks(graph, group, moments)
     assert set(np.argsort(ranks)[:1]) <= {2, 7}
-    assert errors[0] < 1e-5
+    assert errors[0] < 1e-4  # the ridge keeps it from being zero
     kept = [atom for atom in range(12) if atom != int(np.argmin(ranks))]
     repaired = reconstruct(graph, {group.name: kept}, moments)
     cut = slim(trace(repaired, (images,)), {group.name: kept})

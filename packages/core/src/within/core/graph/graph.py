@@ -75,6 +75,23 @@ class Graph:
         output = next(node for node in self.fx_graph.nodes if node.op == "output")
         return tuple(dict.fromkeys(output.all_input_nodes))
 
+    def bind(self, inputs: Sequence[Any]) -> list[Any]:
+        """Returns the arguments of the exported program: the model's own tensors as they are now, and the inputs.
+
+        Parameters keep their identity, so that a program run on them can be differentiated.
+        """
+        own = named_tensors(self.model)
+        remaining = list(inputs)
+        arguments = []
+        for node in self.fx_graph.nodes:
+            if node.op == "placeholder":
+                name = self.parameters.get(node.name)
+                if name is None:
+                    arguments.append(remaining.pop(0))
+                else:
+                    arguments.append(own[name] if name in own else self.program.constants[name])
+        return arguments
+
     # ---- channel groups
 
     @cached_property
@@ -231,6 +248,13 @@ class Graph:
                             same[own[0]] = source
                     found[name] = same.get(own[0], own)
         return found
+
+
+def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Returns all parameters and buffers of a model, under every name that they have."""
+    found: dict[str, torch.Tensor] = dict(model.named_buffers(remove_duplicate=False))
+    found.update(model.named_parameters(remove_duplicate=False))
+    return found
 
 
 def read_graph(

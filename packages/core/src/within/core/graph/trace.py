@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import io
+import linecache
+import logging
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -55,14 +60,29 @@ def trace(
 
 
 def _export(model: nn.Module, inputs: tuple[Any, ...], dynamic: bool) -> torch.export.ExportedProgram:
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with _quiet(), torch.no_grad():
         if dynamic:
             return _export_dynamic(model, inputs)
         try:
             return torch.export.export(model, inputs, strict=False)
         except Exception as error:
             raise _untraceable(model, error) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps to itself what torch logs, warns and prints about attempts that fail; errors are raised all the same."""
+    loggers = [logging.getLogger(name) for name in ("torch.fx", "torch._export", "torch.export", "torch._subclasses")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _export_dynamic(model: nn.Module, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
@@ -77,7 +97,7 @@ def _export_dynamic(model: nn.Module, inputs: tuple[Any, ...]) -> torch.export.E
         shapes = tuple(
             dict.fromkeys(axes(item.dim()), auto) if isinstance(item, torch.Tensor) else None for item in doubled
         )
-        attempts.append((doubled, shapes))
+        attempts.append((doubled, _by_signature(model, shapes)))
     attempts.append((inputs, None))
     first: Exception | None = None
     for arguments, shapes in attempts:
@@ -89,25 +109,34 @@ def _export_dynamic(model: nn.Module, inputs: tuple[Any, ...]) -> torch.export.E
     raise _untraceable(model, first) from first
 
 
+def _by_signature(model: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Puts what falls to `*args` of `forward` into a tuple of its own, as torch.export wants it."""
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    named = next(
+        (number for number, item in enumerate(parameters) if item.kind is inspect.Parameter.VAR_POSITIONAL), len(shapes)
+    )
+    return shapes if named >= len(shapes) else (*shapes[:named], shapes[named:])
+
+
 def _untraceable(model: nn.Module, error: Exception) -> WithinError:
-    message = str(error)
-    where = type(model).__name__
-    frames = []
+    where, operator = type(model).__name__, ""
     frame = error.__traceback__
     while frame is not None:
-        path = frame.tb_frame.f_code.co_filename
+        path, line = frame.tb_frame.f_code.co_filename, frame.tb_lineno
         if "/torch/" not in path and "/within/core/" not in path:
-            frames.append(f"{path}:{frame.tb_lineno} in {frame.tb_frame.f_code.co_name}")
+            statement = linecache.getline(path, line).strip()
+            where = f"{path}:{line} in {frame.tb_frame.f_code.co_name}" + (f" ({statement})" if statement else "")
+        called = frame.tb_frame.f_locals.get("func")  # the dispatcher's name for the operator it runs
+        if isinstance(called, torch._ops.OpOverload):
+            operator = called._schema.name.removeprefix("aten::")
         frame = frame.tb_next
-    in_message = re.findall(r'File "([^"]+)", line (\d+), in (\w+)', message)
-    in_message = [item for item in in_message if "/torch/" not in item[0]]
-    if in_message:
-        where = "{}:{} in {}".format(*in_message[-1])
-    elif frames:
-        where = frames[-1]
-    operator = re.search(r"aten[.:]+(\w+)", message)
+    message = str(error)
+    found = re.search(r"\b(?:aten|torch\.ops\.\w+)[.:]+(\w+)", message)
+    operator = operator or (found.group(1) if found else "")
+    if "data-dependent" in message:  # raised where the symbol is asked for, far from any operator
+        operator = "item (a value read out of a tensor)"
     first = next((line.strip() for line in message.splitlines() if line.strip()), type(error).__name__)
-    named = f" at operator {operator.group(1)}" if operator else ""
+    named = f" at operator {operator}" if operator else ""
     return WithinError(
         f"The model cannot be traced{named}: {type(error).__name__}: {first[:300]}",
         where=where,

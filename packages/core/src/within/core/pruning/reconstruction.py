@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from within.core.graph import ChannelGroup, Graph, Operator
 from within.core.graph.emission import carry_attributes
-from within.core.graph.graph import Kept
+from within.core.graph.graph import Kept, named_tensors
 from within.core.pruning.statistics import Moments, linear_operators
 
 RIDGE = 1e-4
@@ -109,7 +109,7 @@ def input_axis(op: Operator) -> int:
 
 def layer_tensors(graph: Graph, op: Operator, model: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Returns weight and bias of a layer in `model`, by the names they have in the graph."""
-    own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    own = named_tensors(model)
     weight = own[graph.parameters[op["weight"].name]]
     bias = op.get("bias")
     return weight, own.get(graph.parameters.get(bias.name, "")) if bias is not None else None

@@ -120,5 +120,5 @@ def _loss_without(graph, model, group, kept, moments, arguments, reference) -> f
         with torch.no_grad():
             for weight, old_weight, bias, old_bias in reversed(saved):
                 weight.copy_(old_weight)
-                if bias is not None:
+                if bias is not None and old_bias is not None:
                     bias.copy_(old_bias)

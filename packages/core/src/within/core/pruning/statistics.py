@@ -101,19 +101,8 @@ class _Collecting(fx.Interpreter):
         self.traced, self.wanted, self.moments, self.generator = graph, wanted, moments, generator
 
     def run(self, *inputs: Tensor) -> Any:  # type: ignore[override]
-        own = dict(self.traced.model.named_parameters(remove_duplicate=False))
-        own |= dict(self.traced.model.named_buffers(remove_duplicate=False))
-        remaining = list(inputs)
-        arguments = []
-        for node in self.traced.fx_graph.nodes:
-            if node.op == "placeholder":
-                name = self.traced.parameters.get(node.name)
-                if name is None:
-                    arguments.append(remaining.pop(0))
-                else:
-                    arguments.append(own[name] if name in own else self.traced.program.constants[name])
         with torch.no_grad():
-            return super().run(*arguments)
+            return super().run(*self.traced.bind(inputs))
 
     def run_node(self, n: fx.Node) -> Any:
         op = self.wanted.get(n.name)

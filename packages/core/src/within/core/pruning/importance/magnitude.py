@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from within.core.errors import WithinError
 from within.core.graph import Graph, Member
+from within.core.graph.graph import named_tensors
 from within.core.graph.producers import producers
 
 
@@ -30,8 +31,7 @@ def l2(graph: Graph, **_: Any) -> dict[str, NDArray[np.float64]]:
 
 
 def _norms(graph: Graph, power: int) -> dict[str, NDArray[np.float64]]:
-    tensors = dict(graph.model.named_parameters(remove_duplicate=False))
-    tensors |= dict(graph.model.named_buffers(remove_duplicate=False))
+    tensors = named_tensors(graph.model)
     scores = {}
     for group in graph.channel_groups():
         layers = [_layer(member, tensors[member.tensor], group.size, power) for member in producers(graph, group)]
@@ -49,5 +49,6 @@ def _layer(member: Member, tensor: torch.Tensor, size: int, power: int) -> NDArr
         raise WithinError("The weights hold NaN or Inf", where=member.tensor, todo="load a sound checkpoint")
     positions = weight.abs().pow(power).sum(1).cpu().numpy()
     here = member.atoms >= 0
-    norms: NDArray[np.float64] = np.bincount(member.atoms[here], positions[here], minlength=size) ** (1 / power)
+    summed = np.bincount(member.atoms[here], positions[here], minlength=size)
+    norms = np.asarray(summed ** (1 / power), dtype=np.float64)
     return norms / max(float(norms.mean()), 1e-30)

@@ -105,19 +105,7 @@ class _Watching(fx.Interpreter):
         self.traced, self.watched, self.taken = graph, watched, taken
 
     def run(self, *inputs: Tensor) -> Any:  # type: ignore[override]
-        own = dict(self.traced.model.named_parameters(remove_duplicate=False))
-        own |= dict(self.traced.model.named_buffers(remove_duplicate=False))
-        constants = self.traced.program.constants
-        remaining = list(inputs)
-        arguments = []
-        for node in self.traced.fx_graph.nodes:
-            if node.op == "placeholder":
-                name = self.traced.parameters.get(node.name)
-                if name is None:
-                    arguments.append(remaining.pop(0))
-                else:
-                    arguments.append(own[name] if name in own else constants[name])
-        output = super().run(*arguments)
+        output = super().run(*self.traced.bind(inputs))
         return output[0] if isinstance(output, (tuple, list)) and len(output) == 1 else output
 
     def run_node(self, n: fx.Node) -> Any:

@@ -34,6 +34,7 @@ DEFAULT = (
     "minimise_order",
 )
 ONCE = ("channels_last", "batch_norm_folding")  # a second time they find nothing new
+HARMLESS = ("channels_last", "in_place")  # kept where they do not raise the peak: they help the transforms after them
 ROUNDS = 3
 BANDS = (2, 4, 8, 16)
 TOLERANCE = 1e-5
@@ -173,7 +174,7 @@ class _Work:
         trial = TRANSFORMS[step.name](self.module, self.inputs, **step.arguments)
         score = self.ruler.measure(trial)
         changed = str(trial.graph) != str(self.module.graph)
-        harmless = step.name == "in_place" and changed and score.no_worse_than(self.score)
+        harmless = step.name in HARMLESS and changed and score.no_worse_than(self.score)
         # normalisation by the batch is given up only for a lower peak; the others may also clear one of several
         better = score.lower_than if step.name == "batch_norm_folding" else score.better_than
         if not better(self.score) and not harmless:

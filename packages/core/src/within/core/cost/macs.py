@@ -48,11 +48,15 @@ class Macs:
         def shape(node: fx.Node) -> Shape:
             return graph.shape(node.name, vector)
 
+        def dense(node: fx.Node) -> Shape:
+            return graph.shapes[node.name]
+
         counts = {}
         for op in graph.operators:
             found = rule_of(op)
             if found is not None and found.macs is not None:
-                macs = found.macs(op, shape, self.convention)
+                # Where neighbouring channels are mixed, the removed ones are put back as zeros.
+                macs = found.macs(op, dense if op.name in graph.coupling.mixing else shape, self.convention)
                 if macs:
                     counts[op.name] = macs
         return counts

@@ -137,13 +137,22 @@ def _convolution_groups(graph: Graph, rewrite: Rewrite) -> dict[str, int]:
 
 
 def _same(plain: nn.Module, reference: nn.Module, graph: Graph) -> bool:
-    inputs = random_like(graph.inputs)
+    """Whether two cut models compute the same, with parameters that let every branch count.
+
+    With the model's own parameters the answer could be an accident: what a fresh model starts at zero (the last scale of
+    a residual branch, say) would hide whatever stands before it, and a plan replayed on a fresh model must choose as it
+    was chosen when it was made.
+    """
+    inputs, state = random_like(graph.inputs), _lively(reference)
     was_training = plain.training
     plain.eval()
     reference.eval()
     try:
         with torch.no_grad():
-            first, second = tensors(plain(*inputs)), tensors(reference(*inputs))
+            first, second = (
+                tensors(torch.func.functional_call(module, {name: state[name] for name in names}, inputs))
+                for module, names in ((plain, _state_names(plain)), (reference, _state_names(reference)))
+            )
     except Exception:  # the user's forward may fail in any way on sizes it hard-codes
         return False
     finally:
@@ -151,6 +160,26 @@ def _same(plain: nn.Module, reference: nn.Module, graph: Graph) -> bool:
     return len(first) == len(second) and all(
         relative_difference(a, b) < TOLERANCE for a, b in zip(first, second, strict=True)
     )
+
+
+def _state_names(module: nn.Module) -> list[str]:
+    return [name for name, _ in [*module.named_parameters(), *module.named_buffers()]]
+
+
+def _lively(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Returns a state in which no scale, shift or statistic is zero, tiny or equal for all channels."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for named in (module.named_parameters, module.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            value = tensor.detach()
+            if value.is_floating_point() and value.dim() <= 1 and value.numel():
+                noise = torch.rand(value.shape, generator=generator).to(value)
+                value = noise + 0.5 if bool((value > 0).all()) else value + 0.2 * noise - 0.1
+            elif value.is_floating_point() and not value.any():
+                value = 0.2 * torch.rand(value.shape, generator=generator).to(value) - 0.1
+            state[name] = value
+    return state
 
 
 def random_like(inputs: tuple[object, ...]) -> tuple[object, ...]:

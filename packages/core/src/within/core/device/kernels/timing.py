@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ STEADY = 0.02  # a kernel is done when the lower quartiles of its even and odd r
 _SECONDS_A_KERNEL = 0.6
 _KERNELS_BETWEEN_REFERENCES = 8
 _REFERENCE_ROUNDS = 60
+_BOOTSTRAP_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,63 @@ def time_kernels(
     return {kernel: _kernel_time(np.array(samples[position + 1]), scale) for position, kernel in enumerate(unique)}
 
 
+@dataclass(frozen=True)
+class ModelTime:
+    """The time of a whole model.
+
+    Attributes:
+        milliseconds: median over the rounds, at the nominal speed of the reference kernel.
+        interval: 95 % bootstrap interval of it.
+        samples: milliseconds of each round, related to the reference right before and after.
+    """
+
+    milliseconds: float
+    interval: tuple[float, float]
+    samples: tuple[float, ...]
+
+
+def time_models(
+    runs: Mapping[str, Callable[[], object]],
+    runtime: str,
+    threads: int = 1,
+    *,
+    nominal: float,
+    repeats: int = 30,
+    warmup: int = 3,
+    seed: int = 0,
+) -> dict[str, ModelTime]:
+    """Times whole models in rounds, each in a new order, with the reference kernel before and after each.
+
+    Arguments:
+        runs: a function without arguments for each model, by name.
+        runtime, threads, nominal: as for `time_kernels`.
+        repeats: rounds that count.
+        warmup: rounds that do not.
+        seed: of the orders and of the bootstrap.
+    """
+    bench = _Bench([reference_kernel(runtime)], runtime, threads)
+    generator = np.random.default_rng(seed)
+    names = list(runs)
+    samples = np.zeros((repeats, len(names)))
+    for turn in range(-warmup, repeats):
+        around = [bench.reference()]
+        times = []
+        order = generator.permutation(len(names))
+        for position in order:
+            start = bench.clock()
+            runs[names[position]]()
+            times.append((bench.clock() - start) * 1e3)
+            around.append(bench.reference())
+        if turn >= 0:
+            samples[turn, order] = np.array(times) / np.add(around[:-1], around[1:]) * 2 * nominal
+    picks = generator.integers(0, repeats, (_BOOTSTRAP_SAMPLES, repeats))
+    found = {}
+    for name, column in zip(names, samples.T, strict=True):
+        low, high = np.quantile(np.median(column[picks], axis=1), [0.025, 0.975])
+        found[name] = ModelTime(float(np.median(column)), (float(low), float(high)), tuple(column.tolist()))
+    return found
+
+
 class _Bench:
     """Kernels ready to run, with the buffers that they share."""
 
@@ -141,6 +199,11 @@ class _Bench:
         start = self.clock()
         ready.run()
         return (self.clock() - start) * 1e3
+
+    def reference(self) -> float:
+        """Returns the milliseconds of the first kernel, after a run that brings back what others drove out."""
+        self.time(0)
+        return (self.time(0) + self.time(0)) / 2
 
     def _onnxruntime(self, kernel: Kernel, side: int) -> _Ready:
         model = micro_model(kernel)

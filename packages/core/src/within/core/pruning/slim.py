@@ -169,9 +169,13 @@ def _state_names(module: nn.Module) -> list[str]:
 def _lively(module: nn.Module) -> dict[str, torch.Tensor]:
     """Returns a state in which no scale, shift or statistic is zero, tiny or equal for all channels."""
     generator = torch.Generator().manual_seed(0)
-    state = {}
+    state: dict[str, torch.Tensor] = {}
+    first = first_names(module)
     for named in (module.named_parameters, module.named_buffers):
         for name, tensor in named(remove_duplicate=False):
+            if first[name] != name:
+                state[name] = state[first[name]]
+                continue
             value = tensor.detach()
             if value.is_floating_point() and value.dim() <= 1 and value.numel():
                 noise = torch.rand(value.shape, generator=generator).to(value)

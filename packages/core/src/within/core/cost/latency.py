@@ -23,7 +23,7 @@ from torch import nn
 from within.core.cost.cost import Decision, vector_of
 from within.core.cost.latency_table import LatencyTable, environment
 from within.core.device.kernels import Kernel, Lowering, lower
-from within.core.device.kernels.timing import reference_kernel, time_kernels, time_reference
+from within.core.device.kernels.timing import KernelTime, reference_kernel, time_kernels, time_reference
 from within.core.device.measure import Timing, measure
 from within.core.device.runtimes import runtime as runtime_named
 from within.core.errors import WithinError
@@ -214,7 +214,7 @@ class Latency:
         return validate(self, graph, decisions, repeats=repeats)
 
     def calibrated(self, graph: Graph, decisions: Sequence[Decision] | None = None, *, repeats: int = 30) -> Latency:
-        """Returns this cost fitted to whole models of a graph: the dense one and, by default, four uniform cuts."""
+        """Returns this cost fitted to whole models of a graph: the dense one and, by default, six uniform cuts."""
         from within.core.cost.latency_validation import calibrate
 
         return calibrate(self, graph, decisions, repeats=repeats)
@@ -229,6 +229,14 @@ class Latency:
             scale=scale,
             constant=constant,
         )
+
+
+def _joined(before: KernelTime | None, now: KernelTime) -> KernelTime:
+    if before is None:
+        return now
+    return KernelTime(
+        (before.milliseconds + now.milliseconds) / 2, max(before.spread, now.spread), before.repeats + now.repeats
+    )
 
 
 def _batches(kernels: Sequence[Kernel]) -> list[list[Kernel]]:

@@ -2,12 +2,10 @@
 
 Before each run the level-2 cache is filled with other data, so that weights come from further away as they do in a
 model, and then the main input is written anew, as the kernel before would have written it. Outputs share one buffer, as
-in a runtime's arena. Rounds over all kernels of a batch interleave with a reference kernel, and
+in a runtime's arena. A processor that others use runs now faster, now slower, and all kernels with it; so each sample
+is related to a reference kernel run right before and after it:
 
-    t = q_25(samples) / q_25(reference samples in these rounds) * nominal time of the reference
-
-so that a change of clock rate or load falls on both. The lower quartile of CPU time is what a kernel needs when nobody
-disturbs it; it is steadier than the median and does not hang on one lucky run as the minimum does.
+    t = median over rounds of (sample / reference) * nominal time of the reference
 """
 
 from __future__ import annotations
@@ -34,9 +32,9 @@ from within.core.errors import WithinError
 from within.core.graph.operator import Shape
 
 MINIMUM_ROUNDS, MAXIMUM_ROUNDS = 9, 25
-STEADY = 0.02  # a kernel is done when the lower quartiles of its even and odd rounds agree within this
+STEADY = 0.02  # a kernel is done when the medians of its even and odd rounds agree within this
 _SECONDS_A_KERNEL = 0.6
-_KERNELS_BETWEEN_REFERENCES = 8
+_KERNELS_BETWEEN_REFERENCES = 4
 _REFERENCE_ROUNDS = 60
 _BOOTSTRAP_SAMPLES = 1000
 
@@ -46,7 +44,7 @@ class KernelTime:
     """A measured time.
 
     Attributes:
-        milliseconds: the lower quartile, at the nominal speed of the reference.
+        milliseconds: the median, at the nominal speed of the reference.
         spread: half the interquartile range, in milliseconds.
         repeats: how many runs it comes from.
     """
@@ -81,7 +79,7 @@ def time_reference(runtime: str, threads: int = 1) -> KernelTime:
     """Measures the reference kernel: its nominal time."""
     bench = _Bench([reference_kernel(runtime)], runtime, threads)
     samples = np.array([bench.time(0) for _ in range(_REFERENCE_ROUNDS + 3)][3:])
-    return _kernel_time(samples, 1.0)
+    return _kernel_time(samples)
 
 
 def time_kernels(
@@ -100,22 +98,25 @@ def time_kernels(
     """
     unique = list(dict.fromkeys(kernels))
     bench = _Bench([reference_kernel(runtime), *unique], runtime, threads)
-    samples: list[list[float]] = [[] for _ in range(len(unique) + 1)]
-    live = list(range(1, len(unique) + 1))
+    samples: list[list[float]] = [[] for _ in unique]
+    live = list(range(len(unique)))
     for position in live:
-        bench.time(position)  # the first run allocates
+        bench.time(position + 1)  # the first run allocates
+    unit = bench.reference() if nominal is None else nominal
     for turn in range(MAXIMUM_ROUNDS):
-        for count, position in enumerate(live):
-            if count % _KERNELS_BETWEEN_REFERENCES == 0:
-                samples[0].append(bench.time(0))
-            samples[position].append(bench.time(position))
+        before = bench.reference()
+        for start in range(0, len(live), _KERNELS_BETWEEN_REFERENCES):
+            group = live[start : start + _KERNELS_BETWEEN_REFERENCES]
+            times = [bench.time(position + 1) for position in group]
+            after = bench.reference()
+            for position, time_ in zip(group, times, strict=True):
+                samples[position].append(time_ / (before + after) * 2 * unit)
+            before = after
         if turn + 1 >= MINIMUM_ROUNDS:
             live = [position for position in live if not _done(samples[position])]
         if not live:
             break
-    reference = float(np.quantile(samples[0], 0.25)) if samples[0] else 1.0
-    scale = 1.0 if nominal is None else nominal / reference
-    return {kernel: _kernel_time(np.array(samples[position + 1]), scale) for position, kernel in enumerate(unique)}
+    return {kernel: _kernel_time(np.array(found)) for kernel, found in zip(unique, samples, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -296,16 +297,14 @@ def _cannot_run(kernel: Kernel, error: BaseException) -> WithinError:
     return WithinError(f"A kernel cannot be timed: {first[:300]}", where=kernel.key[:300])
 
 
-def _kernel_time(samples: NDArray[np.float64], scale: float) -> KernelTime:
-    low, high = np.quantile(samples, [0.25, 0.75])
-    return KernelTime(float(low) * scale, float(high - low) / 2 * scale, len(samples))
+def _kernel_time(samples: NDArray[np.float64]) -> KernelTime:
+    low, middle, high = np.quantile(samples, [0.25, 0.5, 0.75])
+    return KernelTime(float(middle), float(high - low) / 2, len(samples))
 
 
 def _done(samples: Sequence[float]) -> bool:
-    even, odd = np.quantile(samples[0::2], 0.25), np.quantile(samples[1::2], 0.25)
-    if abs(even - odd) <= STEADY * (even + odd) / 2:
-        return True
-    return sum(samples) / 1e3 > _SECONDS_A_KERNEL
+    even, odd = np.median(samples[0::2]), np.median(samples[1::2])
+    return bool(abs(even - odd) <= STEADY * (even + odd) / 2) or sum(samples) / 1e3 > _SECONDS_A_KERNEL
 
 
 def _level_2_bytes() -> int:

@@ -135,7 +135,7 @@ def test_indices_of_a_max_pool_are_real():
         lambda: Attention(6, 6),
         lambda: Function(lambda m, x: m.norm(x), norm=nn.InstanceNorm2d(6, affine=True)),
         lambda: Function(
-            lambda m, x: F.scaled_dot_product_attention(*(x.flatten(2).reshape(1, 2, 3, 64).mT.contiguous(),) * 3)
+            lambda m, x: F.scaled_dot_product_attention(*(x.flatten(2).unflatten(1, (2, 3)).mT.contiguous(),) * 3)
         ),
         lambda: Function(lambda m, x: m.linear(x.flatten(2).mT) @ m.linear(x.flatten(2).mT).mT, linear=nn.Linear(6, 5)),
         lambda: Function(lambda m, x: torch.einsum("bchw,bdhw->bcd", x, x.flip(1))),

@@ -27,12 +27,12 @@ Vector = NDArray[np.int64]
 
 def uniform(graph: Graph, limit: float, rules: WidthRules) -> Vector:
     """Returns the largest uniform fraction, in steps of the rules, whose peak fits."""
-    return _largest(graph, limit, lambda fraction: _uniform_widths(graph, fraction, rules))
+    return _largest(graph, limit, rules, lambda fraction: _uniform_widths(graph, fraction, rules))
 
 
 def macs(graph: Graph, limit: float, curves: Curves, rules: WidthRules) -> Vector:
     """Returns the widths of the largest MACs budget whose peak fits."""
-    return _largest(graph, limit, lambda fraction: _macs_widths(graph, fraction, curves, rules))
+    return _largest(graph, limit, rules, lambda fraction: _macs_widths(graph, fraction, curves, rules))
 
 
 def magnitude(graph: Graph, limit: float, rules: WidthRules) -> Vector:
@@ -45,10 +45,10 @@ def magnitude(graph: Graph, limit: float, rules: WidthRules) -> Vector:
         counts = [int((scores[group.name] >= threshold).sum()) for group in graph.channel_groups()]
         return _fit_rules(graph, np.array(counts, dtype=np.int64), rules)
 
-    return _largest(graph, limit, widths)
+    return _largest(graph, limit, rules, widths)
 
 
-def _largest(graph: Graph, limit: float, widths: Callable[[float], Vector]) -> Vector:
+def _largest(graph: Graph, limit: float, rules: WidthRules, widths: Callable[[float], Vector]) -> Vector:
     cost = PeakMemory()
     low, high = 0.0, 1.0
     best: Vector | None = None
@@ -66,7 +66,7 @@ def _largest(graph: Graph, limit: float, widths: Callable[[float], Vector]) -> V
         else:
             high = middle
     if best is None:
-        least = widths(1e-6)
+        least = rules.least(graph)
         if cost(graph, least) > limit:
             raise WithinError("No fraction of the widths brings the peak to the limit", todo="raise the budget")
         best = least

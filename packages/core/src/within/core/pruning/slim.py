@@ -139,9 +139,9 @@ def _convolution_groups(graph: Graph, rewrite: Rewrite) -> dict[str, int]:
 def _same(plain: nn.Module, reference: nn.Module, graph: Graph) -> bool:
     """Whether two cut models compute the same, with parameters that let every branch count.
 
-    With the model's own parameters the answer could be an accident: what a fresh model starts at zero (the last scale of
-    a residual branch, say) would hide whatever stands before it, and a plan replayed on a fresh model must choose as it
-    was chosen when it was made.
+    With the model's own parameters the answer could be an accident: what a fresh model starts at zero (the last scale
+    of a residual branch, say) would hide whatever stands before it, and a plan replayed on a fresh model must choose
+    as it was chosen when it was made.
     """
     inputs, state = random_like(graph.inputs), _lively(reference)
     was_training = plain.training

@@ -23,7 +23,7 @@ from torch import nn
 from within.core.cost.cost import Decision, vector_of
 from within.core.cost.latency_table import LatencyTable, environment
 from within.core.device.kernels import Kernel, Lowering, lower
-from within.core.device.kernels.timing import KernelTime, reference_kernel, time_kernels, time_reference
+from within.core.device.kernels.timing import reference_kernel, time_kernels, time_reference
 from within.core.device.measure import Timing, measure
 from within.core.device.runtimes import runtime as runtime_named
 from within.core.errors import WithinError
@@ -229,14 +229,6 @@ class Latency:
             scale=scale,
             constant=constant,
         )
-
-
-def _joined(before: KernelTime | None, now: KernelTime) -> KernelTime:
-    if before is None:
-        return now
-    return KernelTime(
-        (before.milliseconds + now.milliseconds) / 2, max(before.spread, now.spread), before.repeats + now.repeats
-    )
 
 
 def _batches(kernels: Sequence[Kernel]) -> list[list[Kernel]]:

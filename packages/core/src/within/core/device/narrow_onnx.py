@@ -68,9 +68,9 @@ def _cut(graph: Graph, rewrite: Rewrite, dense: str | Path) -> Any:
             _regroup(node, tuple(arrays[node.input[1]].dims))
         elif node.op_type == "Reshape" and node.input[1] in arrays:
             sizes = numpy_helper.to_array(arrays[node.input[1]]).copy()
-            at = [axis for axis, size in enumerate(sizes) if size in cut_sizes]
-            if len(at) == 1 and -1 not in sizes:
-                sizes[at] = -1
+            cut_axes = [axis for axis, size in enumerate(sizes) if size in cut_sizes]
+            if len(cut_axes) == 1 and -1 not in sizes:
+                sizes[cut_axes] = -1
                 arrays[node.input[1]].CopyFrom(numpy_helper.from_array(sizes, node.input[1]))
     return model
 

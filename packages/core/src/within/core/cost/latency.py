@@ -1,6 +1,6 @@
 """Latency of the deployed model, predicted from times of its kernels measured on a named runtime.
 
-    T(a) = scale * sum over kernels u of the model under a of t(u) + constant
+    T(a) = scale * sum over kernels u of the model under a of t(u) + constant,  at least half of the first term
 
 A kernel is what the runtime executes as a whole, with batch normalisation, additions and activations fused and channels
 padded as it pads them (`within.core.device.kernels`). Times that are missing are measured when they are first asked for
@@ -65,6 +65,7 @@ class Latency:
         table: the file of measured times; by default one in the user's cache folder, shared by all models.
         measure_missing: measure kernels that are not in the table; otherwise they are an error.
         scale, constant: calibration, see `calibrated`.
+        error: of the calibration, see there.
 
     Raises:
         WithinError: when the runtime is not installed or cannot be timed kernel by kernel, or the table is unusable.
@@ -81,13 +82,14 @@ class Latency:
         measure_missing: bool = True,
         scale: float = 1.0,
         constant: float = 0.0,
+        error: float | None = None,
     ) -> None:
         if threads < 1:
             raise WithinError(f"{threads} threads cannot compute", where="Latency", todo="threads=1 or more")
         if not (scale > 0 and np.isfinite(scale) and np.isfinite(constant)):
             raise WithinError(f"A calibration of {scale} and {constant} is impossible", where="Latency")
         self.runtime, self.threads, self.measure_missing = runtime, threads, measure_missing
-        self.scale, self.constant = scale, constant
+        self.scale, self.constant, self.error = scale, constant, error
         self.table = table if isinstance(table, LatencyTable) else LatencyTable(environment(runtime, threads), table)
         self._lowerings: WeakKeyDictionary[Graph, Lowering] = WeakKeyDictionary()
         self._times: dict[Kernel, float] = {}
@@ -98,8 +100,9 @@ class Latency:
         return f"latency ({self.runtime}, {self.threads} thread{'s' if self.threads > 1 else ''})"
 
     def __repr__(self) -> str:
-        calibration = f", scale={self.scale:.4g}, constant={self.constant:.4g}" if self.calibration else ""
-        return f"Latency({self.runtime!r}, threads={self.threads}{calibration})"
+        calibration = f", scale={self.scale:.4g}, constant={self.constant:.4g}" if self.is_calibrated else ""
+        error = "" if self.error is None else f", error={self.error:.2g}"
+        return f"Latency({self.runtime!r}, threads={self.threads}{calibration}{error})"
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_lowerings": None, "_times": {}}
@@ -109,7 +112,7 @@ class Latency:
         self._lowerings = WeakKeyDictionary()
 
     @property
-    def calibration(self) -> bool:
+    def is_calibrated(self) -> bool:
         """Whether it was calibrated."""
         return (self.scale, self.constant) != (1.0, 0.0)
 
@@ -122,7 +125,8 @@ class Latency:
         kernels = self.kernels(graph, decision)
         if any(kernel not in self._times for kernel in kernels):
             self.fill_kernels(kernels)
-        return self.scale * sum(self._times[kernel] for kernel in kernels) + self.constant
+        total = self.scale * sum(self._times[kernel] for kernel in kernels)
+        return max(total + self.constant, total / 2)
 
     def kernels(self, graph: Graph, decision: Decision = None) -> tuple[Kernel, ...]:
         """Returns the kernels that run under a decision, in order."""
@@ -214,12 +218,15 @@ class Latency:
         return validate(self, graph, decisions, repeats=repeats)
 
     def calibrated(self, graph: Graph, decisions: Sequence[Decision] | None = None, *, repeats: int = 30) -> Latency:
-        """Returns this cost fitted to whole models of a graph: the dense one and, by default, six uniform cuts."""
+        """Returns this cost fitted to whole models of a graph: the dense one and, by default, six uniform cuts.
+
+        Its `error` is the 90th percentile of the absolute relative errors that remain on them.
+        """
         from within.core.cost.latency_validation import calibrate
 
         return calibrate(self, graph, decisions, repeats=repeats)
 
-    def with_calibration(self, scale: float, constant: float) -> Latency:
+    def with_calibration(self, scale: float, constant: float, error: float | None = None) -> Latency:
         """Returns the same cost with another calibration, on the same table."""
         return Latency(
             self.runtime,
@@ -228,6 +235,7 @@ class Latency:
             measure_missing=self.measure_missing,
             scale=scale,
             constant=constant,
+            error=error,
         )
 
 

@@ -5,6 +5,9 @@ are measured in rounds, interleaved with the dense model and with the reference 
 in the table refer:
 
     measured = median over rounds of (model / reference) * nominal time of the reference
+
+A large model also feels what neighbours do to the shared cache and memory, which the small reference does not. Where
+there are too many models for one series of rounds, the dense model is in each series, and the others are related to it.
 """
 
 from __future__ import annotations
@@ -111,7 +114,7 @@ def validate(latency: Latency, graph: Graph, decisions: Sequence[Decision], *, r
 def calibrate(
     latency: Latency, graph: Graph, decisions: Sequence[Decision] | None = None, *, repeats: int = 30
 ) -> Latency:
-    """Returns the same cost with `scale` and `constant` fitted to whole models (least relative squares).
+    """Returns the same cost with `scale` and `constant` fitted to whole models (least relative squares), and its error.
 
     Arguments:
         latency: the cost.
@@ -127,8 +130,9 @@ def calibrate(
     # The constant is dispatch, a small share of the dense model: that is known before, and keeps the fit steady.
     rows = np.stack([predicted, np.ones(len(points))], axis=1) / measured[:, None] / _NOISE
     prior = [0.0, 1 / (_CONSTANT_SHARE * result.dense.measured)]
-    scale, constant = np.linalg.lstsq(np.vstack([rows, prior]), np.append(np.ones(len(points)) / _NOISE, 0))[0]
-    return latency.with_calibration(float(scale), float(constant))
+    fitted = np.linalg.lstsq(np.vstack([rows, prior]), np.append(np.ones(len(points)) / _NOISE, 0), rcond=None)[0]
+    errors = np.abs(rows @ fitted * _NOISE - 1)
+    return latency.with_calibration(float(fitted[0]), float(fitted[1]), float(np.quantile(errors, 0.9)))
 
 
 def uniform_decisions(
@@ -150,19 +154,22 @@ def measure_decisions(
     """
     engine = runtime_named(latency.runtime, threads=latency.threads)
     nominal = latency.nominal()
-    found: dict[str, ModelTime] = {}
+    series: list[dict[str, ModelTime]] = []
     with tempfile.TemporaryDirectory() as folder:
         build = _builder(latency, graph, Path(folder))
         runs = {_DENSE: _run(engine, build(None, _DENSE), graph)}
-        denses = []
         for position, vector in enumerate(track(vectors, "Measuring whole models")):
             runs[str(position)] = _run(engine, build(vector, str(position)), graph)
             if len(runs) > _AT_ONCE or position + 1 == len(vectors):
-                times = time_models(runs, latency.runtime, latency.threads, nominal=nominal, repeats=repeats)
-                denses.append(times.pop(_DENSE))
-                found |= times
+                series.append(time_models(runs, latency.runtime, latency.threads, nominal=nominal, repeats=repeats))
                 runs = {_DENSE: runs[_DENSE]}
-    return [found[str(position)] for position in range(len(vectors))], denses[0]
+    dense = ModelTime.of([sample for times in series for sample in times[_DENSE].samples])
+    found: dict[str, ModelTime] = {}
+    for times in series:
+        drift = dense.milliseconds / times[_DENSE].milliseconds
+        for name, time in times.items():
+            found[name] = ModelTime.of([drift * sample for sample in time.samples])
+    return [found[str(position)] for position in range(len(vectors))], dense
 
 
 def _run(engine: Runtime, model: nn.Module | Path, graph: Graph) -> Callable[[], object]:

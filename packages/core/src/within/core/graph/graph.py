@@ -42,6 +42,7 @@ class Graph:
         parameters: qualified name of each parameter, buffer and constant, by value name; a tensor that the model has
             under several names goes by the first of them.
         heads, grouped: how attention heads and grouped convolutions shrink (see `Coupling`).
+        notes: in words, the sizes that a dynamic trace could not leave open.
     """
 
     model: nn.Module = field(repr=False)
@@ -51,6 +52,7 @@ class Graph:
     parameters: dict[str, str] = field(repr=False)
     heads: str = "dimension"
     grouped: str = "within"
+    notes: tuple[str, ...] = ()
 
     @property
     def fx_graph(self) -> fx.Graph:
@@ -264,6 +266,7 @@ def read_graph(
     *,
     heads: str = "dimension",
     grouped: str = "within",
+    notes: tuple[str, ...] = (),
 ) -> Graph:
     """Builds a `Graph` from an exported program."""
     signature = program.graph_signature
@@ -271,7 +274,7 @@ def read_graph(
     parameters |= dict(signature.inputs_to_lifted_tensor_constants)
     first = first_names(model)
     parameters = {value: first.get(name, name) for value, name in parameters.items()}
-    return Graph(model, inputs, program, read_operators(program.graph_module.graph), parameters, heads, grouped)
+    return Graph(model, inputs, program, read_operators(program.graph_module.graph), parameters, heads, grouped, notes)
 
 
 def first_names(model: nn.Module) -> dict[str, str]:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from within.core.errors import WithinError
+from within.core.graph.batch import batch_of, open_batch, with_batch
 from within.core.graph.graph import Graph, read_graph
 
 
@@ -37,7 +38,7 @@ def trace(
         grouped: in grouped convolutions cut channels "within" every group, or "whole" groups.
 
     Returns:
-        the graph.
+        the graph; its `notes` say which sizes a dynamic trace could not leave open.
 
     Raises:
         WithinError: when the model cannot be traced, with the operator or statement and the line of the user's file.
@@ -52,21 +53,18 @@ def trace(
     training = {name: module.training for name, module in model.named_modules()}
     model.eval()
     try:
-        program = _export(model, arguments, dynamic)
+        with _quiet(), torch.no_grad():
+            program, notes = _export_dynamic(model, arguments) if dynamic else (_export(model, arguments), ())
+    except Exception as error:
+        raise _untraceable(model, error) from error
     finally:
         for name, module in model.named_modules():
             module.training = training.get(name, False)
-    return read_graph(model, arguments, program, heads=heads, grouped=grouped)
+    return read_graph(model, arguments, program, heads=heads, grouped=grouped, notes=notes)
 
 
-def _export(model: nn.Module, inputs: tuple[Any, ...], dynamic: bool) -> torch.export.ExportedProgram:
-    with _quiet(), torch.no_grad():
-        if dynamic:
-            return _export_dynamic(model, inputs)
-        try:
-            return torch.export.export(model, inputs, strict=False)
-        except Exception as error:
-            raise _untraceable(model, error) from error
+def _export(model: nn.Module, inputs: tuple[Any, ...], shapes: Any = None) -> torch.export.ExportedProgram:
+    return torch.export.export(model, inputs, strict=False, dynamic_shapes=shapes)
 
 
 @contextmanager
@@ -85,28 +83,71 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _export_dynamic(model: nn.Module, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
-    """Exports with symbolic batch and spatial sizes; falls back to the batch alone, then to fixed sizes."""
-    auto = torch.export.Dim.AUTO
-    doubled = tuple(
-        torch.cat([item, item]) if isinstance(item, torch.Tensor) and item.dim() and item.shape[0] == 1 else item
-        for item in inputs
-    )
-    attempts: list[tuple[tuple[Any, ...], Any]] = []
+def _export_dynamic(
+    model: nn.Module, inputs: tuple[Any, ...]
+) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
+    """Exports with symbolic batch and spatial sizes; falls back to the batch alone, then to fixed sizes.
+
+    Returns the program, and in words what stayed fixed.
+    """
+    doubled = with_batch(inputs, 2) if batch_of(inputs) == 1 else inputs  # torch treats axes of one apart
+    first: Exception | None = None
     for axes in (lambda rank: range(rank), lambda rank: [0]):
         shapes = tuple(
-            dict.fromkeys(axes(item.dim()), auto) if isinstance(item, torch.Tensor) else None for item in doubled
+            dict.fromkeys(axes(item.dim()), torch.export.Dim.AUTO) if isinstance(item, torch.Tensor) else None
+            for item in doubled
         )
-        attempts.append((doubled, _by_signature(model, shapes)))
-    attempts.append((inputs, None))
-    first: Exception | None = None
-    for arguments, shapes in attempts:
         try:
-            return torch.export.export(model, arguments, strict=False, dynamic_shapes=shapes)
+            program = _export(model, doubled, _by_signature(model, shapes))
         except Exception as error:
             first = first or error
-    assert first is not None
-    raise _untraceable(model, first) from first
+            continue
+        if doubled is inputs or _batch_is_open(program):
+            return program, _fixed_axes(program)
+        break  # the model asked for the batch as a number: an export with fewer symbols would find the same
+    try:
+        opened = open_batch(lambda arguments: _export(model, arguments), inputs) if batch_of(inputs) else None
+        if opened is not None:
+            return opened, _fixed_axes(opened, batch_is_open=True)
+    except Exception as error:
+        first = first or error
+    try:
+        program = _export(model, inputs)
+    except Exception as error:
+        raise (first or error) from error
+    return program, _fixed_axes(program)
+
+
+def _input_shapes(program: torch.export.ExportedProgram) -> list[tuple[str, torch.Size]]:
+    own = set(program.graph_signature.user_inputs)
+    return [
+        (node.name, node.meta["val"].shape)
+        for node in program.graph_module.graph.nodes
+        if node.op == "placeholder" and node.name in own and isinstance(node.meta.get("val"), torch.Tensor)
+    ]
+
+
+def _batch_is_open(program: torch.export.ExportedProgram) -> bool:
+    return any(len(shape) > 0 and _is_open(shape[0]) for _, shape in _input_shapes(program))
+
+
+def _is_open(size: int | torch.SymInt) -> bool:
+    """Whether a size is a symbol still; one that `forward` asked for as a number is a constant by now."""
+    return isinstance(size, torch.SymInt) and bool(size.node.expr.free_symbols)
+
+
+def _fixed_axes(program: torch.export.ExportedProgram, batch_is_open: bool = False) -> tuple[str, ...]:
+    """Says which axes of images (batch, channels, ...) stay as they were in the example."""
+    notes = []
+    for name, shape in _input_shapes(program):
+        if len(shape) < 3:
+            continue
+        fixed = [f"axis {axis} at {size}" for axis, size in enumerate(shape) if axis != 1 and not _is_open(size)]
+        if batch_is_open:
+            fixed = fixed[1:]
+        if fixed:
+            notes.append(f"The model fixes {name}: {', '.join(fixed)}")
+    return tuple(notes)
 
 
 def _by_signature(model: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:

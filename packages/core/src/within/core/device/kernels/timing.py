@@ -114,6 +114,14 @@ class ModelTime:
     interval: tuple[float, float]
     samples: tuple[float, ...]
 
+    @staticmethod
+    def of(samples: Sequence[float], seed: int = 0) -> ModelTime:
+        """Returns the median of samples with its interval; `seed` is that of the bootstrap."""
+        values = np.asarray(samples)
+        picks = np.random.default_rng(seed).integers(0, len(values), (_BOOTSTRAP_SAMPLES, len(values)))
+        low, high = np.quantile(np.median(values[picks], axis=1), [0.025, 0.975])
+        return ModelTime(float(np.median(values)), (float(low), float(high)), tuple(values.tolist()))
+
 
 def time_models(
     runs: Mapping[str, Callable[[], object]],
@@ -149,12 +157,7 @@ def time_models(
             around.append(bench.reference())
         if turn >= 0:
             samples[turn, order] = np.array(times) / np.add(around[:-1], around[1:]) * 2 * nominal
-    picks = generator.integers(0, repeats, (_BOOTSTRAP_SAMPLES, repeats))
-    found = {}
-    for name, column in zip(names, samples.T, strict=True):
-        low, high = np.quantile(np.median(column[picks], axis=1), [0.025, 0.975])
-        found[name] = ModelTime(float(np.median(column)), (float(low), float(high)), tuple(column.tolist()))
-    return found
+    return {name: ModelTime.of(column, seed) for name, column in zip(names, samples.T, strict=True)}
 
 
 def _kernel_time(samples: NDArray[np.float64]) -> KernelTime:

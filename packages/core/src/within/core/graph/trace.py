@@ -83,9 +83,7 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _export_dynamic(
-    model: nn.Module, inputs: tuple[Any, ...]
-) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
+def _export_dynamic(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
     """Exports with symbolic batch and spatial sizes; falls back to the batch alone, then to fixed sizes.
 
     Returns the program, and in words what stayed fixed.

@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from within.core.device.inference import evaluating
 from within.core.errors import WithinError
+from within.core.graph.substitute import call_with, substitutes
 from within.lowlevel.models import build
 from within.lowlevel.models.variants import VARIANTS
 
@@ -146,10 +147,10 @@ def _describe(model: nn.Module, channels: int) -> None:
 def _scale_at(model: nn.Module, channels: int, height: int, width: int) -> int | None:
     """Returns by how much the network enlarges an image, None where it does not take it or returns something else."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    state = {name: fake.from_tensor(value) for name, value in [*model.named_parameters(), *model.named_buffers()]}
+    state = substitutes(model, fake.from_tensor)
     try:
         with evaluating(model), fake, _unchanged(model):
-            output = torch.func.functional_call(model, state, (torch.empty(1, channels, height, width),))
+            output = call_with(model, state, (torch.empty(1, channels, height, width),))
     except Exception:  # a network of others may refuse in any way
         return None
     if not isinstance(output, Tensor) or output.ndim != 4 or output.shape[2] % height:

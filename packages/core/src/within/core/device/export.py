@@ -25,6 +25,7 @@ from within.core.device.inference import evaluating
 from within.core.device.verify import Verification, verify
 from within.core.errors import WithinError
 from within.core.files import atomic_write
+from within.core.graph.substitute import call_with, substitutes
 
 _BATCH, _SPATIAL = 0, (2, 3)
 
@@ -121,12 +122,10 @@ def _accepted_multiple(model: nn.Module, inputs: Sequence[Tensor]) -> int:
 def _require_size(model: nn.Module, inputs: Sequence[Tensor]) -> None:
     """Runs the model on fake tensors; raises when it does not take inputs of this size."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    state: dict[str, Tensor] = {
-        name: fake.from_tensor(value) for name, value in [*model.named_parameters(), *model.named_buffers()]
-    }
+    state = substitutes(model, fake.from_tensor)
     try:
         with _quiet(), fake:
-            torch.func.functional_call(model, state, tuple(fake.from_tensor(value) for value in inputs))
+            call_with(model, state, tuple(fake.from_tensor(value) for value in inputs))
     except DataDependentOutputException:
         return  # the trace will say so, with the line
     except Exception as error:

@@ -17,6 +17,7 @@ from within.core.errors import WithinError
 from within.core.graph import Graph, trace
 from within.core.graph.graph import Kept, first_names
 from within.core.graph.rewrite import Rewrite
+from within.core.graph.substitute import call_with
 
 TOLERANCE = 1e-5
 
@@ -149,10 +150,7 @@ def _same(plain: nn.Module, reference: nn.Module, graph: Graph) -> bool:
     reference.eval()
     try:
         with torch.no_grad():
-            first, second = (
-                tensors(torch.func.functional_call(module, {name: state[name] for name in names}, inputs))
-                for module, names in ((plain, _state_names(plain)), (reference, _state_names(reference)))
-            )
+            first, second = (tensors(call_with(module, state, inputs)) for module in (plain, reference))
     except Exception:  # the user's forward may fail in any way on sizes it hard-codes
         return False
     finally:
@@ -160,10 +158,6 @@ def _same(plain: nn.Module, reference: nn.Module, graph: Graph) -> bool:
     return len(first) == len(second) and all(
         relative_difference(a, b) < TOLERANCE for a, b in zip(first, second, strict=True)
     )
-
-
-def _state_names(module: nn.Module) -> list[str]:
-    return [name for name, _ in [*module.named_parameters(), *module.named_buffers()]]
 
 
 def _lively(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from within.core.device.inference import evaluating
 from within.core.device.memory.reading import MemoryReading
+from within.core.graph.substitute import call_with, substitutes
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,11 @@ def trace_eager(model: nn.Module, inputs: Sequence[Tensor], *, compute: bool = F
             excluded = [*inputs, *model.parameters(), *model.buffers()]
             return count_storages(lambda: model(*inputs), excluded=excluded)
         fake = FakeTensorMode(allow_non_fake_inputs=True)
-        state: dict[str, Tensor] = {
-            name: fake.from_tensor(value) for name, value in [*model.named_parameters(), *model.named_buffers()]
-        }
+        state = substitutes(model, fake.from_tensor)
         fake_inputs = [fake.from_tensor(value) for value in inputs]
         with fake:
             return count_storages(
-                lambda: torch.func.functional_call(model, state, tuple(fake_inputs)),
+                lambda: call_with(model, state, tuple(fake_inputs)),
                 excluded=[*state.values(), *fake_inputs],
             )
 

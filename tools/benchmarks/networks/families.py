@@ -81,11 +81,12 @@ def inputs_for(name: str, model: nn.Module, batch: int = 1) -> tuple[torch.Tenso
     return (torch.rand(batch, *model.default_cfg["input_size"]),)
 
 
-def randomise(model: nn.Module, seed: int = 0) -> None:
+def randomise(model: nn.Module, inputs: tuple[torch.Tensor, ...], seed: int = 0) -> None:
     """Gives normalisations random statistics, scales and shifts, and what starts at zero random values.
 
     With the initial values (mean 0, variance 1, scale 1, shift 0, layer scales of 0 or 1e-6) most mistakes in a cut
-    would not show.
+    would not show. Running statistics are random around those of the given batch: far from them a deep network gives
+    the same output for every input, and two outputs that agree would prove little.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -95,13 +96,34 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
             elif parameter.dim() >= 1 and name.rpartition(".")[2] in ("gamma", "scale", "layer_scale"):
                 parameter.uniform_(0.5, 1.5, generator=generator)
         for module in model.modules():
-            mean, variance = getattr(module, "running_mean", None), getattr(module, "running_var", None)
-            if isinstance(mean, torch.Tensor) and isinstance(variance, torch.Tensor):
-                mean.normal_(0, 0.1, generator=generator)
-                variance.uniform_(0.5, 1.5, generator=generator)
             if isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)):
                 for name, parameter in module.named_parameters(recurse=False):
                     if name == "weight":
                         parameter.uniform_(0.5, 1.5, generator=generator)
                     else:
                         parameter.normal_(0, 0.1, generator=generator)
+        _take_statistics(model, inputs)
+        for module in _with_statistics(model):
+            deviation = module.running_var.sqrt()
+            module.running_mean.add_(deviation * torch.empty_like(deviation).normal_(0, 0.1, generator=generator))
+            module.running_var.mul_(torch.empty_like(deviation).uniform_(0.5, 1.5, generator=generator)).add_(1e-3)
+
+
+def _with_statistics(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+    ]
+
+
+def _take_statistics(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Runs a batch in training mode and keeps exactly its statistics."""
+    training, momenta = model.training, [module.momentum for module in _with_statistics(model)]
+    for module in _with_statistics(model):
+        module.momentum = 1.0
+    model.train()
+    model(*inputs)
+    model.train(training)
+    for module, momentum in zip(_with_statistics(model), momenta, strict=True):
+        module.momentum = momentum

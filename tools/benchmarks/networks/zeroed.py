@@ -2,12 +2,15 @@
 
 Weights, biases, and scales and shifts of batch normalisation (running statistics stay): with activations that map zero
 to zero the removed channels are then zero everywhere, and the user's own `forward` must compute what the slim model
-does. Which positions these are is read off the parameters' own index maps; everything after them is the user's code.
+does. Which positions these are is read off the parameters' own index maps; everything after them is the user's code,
+but for layer and group normalisation modules, whose statistics are taken over the channels whose scale was kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,8 +29,19 @@ OUTPUT_AXIS = {
 }
 
 
+def is_exact(graph: Graph) -> bool:
+    """Whether zeros in place of removed channels, and normalisation over kept ones, change no other channel."""
+    modules = dict(graph.model.named_modules())
+    operators = {op.name: op for op in graph.operators}
+    for name in graph.coupling.sensitive:
+        module = modules.get(operators[name].module)
+        if not isinstance(module, (nn.LayerNorm, nn.GroupNorm)) or module.weight is None:
+            return False
+    return True
+
+
 def zero_producers(model: nn.Module, graph: Graph, kept: Mapping[str, Sequence[int]]) -> None:
-    """Zeroes them in place.
+    """Zeroes them in place, and makes normalisation modules take their statistics over what is left.
 
     Arguments:
         model: a copy of the traced model.
@@ -45,6 +59,48 @@ def zero_producers(model: nn.Module, graph: Graph, kept: Mapping[str, Sequence[i
                 gone = (atoms >= 0) & ~masks[group.name][atoms.clamp(min=0)]
                 with torch.no_grad():
                     parameters[member.tensor].index_fill_(member.axis, gone.nonzero().flatten(), 0)
+
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm)) and module.weight is not None:
+            gone = _gone(graph, f"{name}.weight", masks)
+            if gone is not None:
+                module.register_forward_hook(partial(_normalise_kept, ~gone))
+
+
+def _gone(graph: Graph, name: str, masks: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """Returns which positions of a parameter's first axis are removed; None where nothing is."""
+    gone: torch.Tensor | None = None
+    for group in graph.channel_groups():
+        for member in group.parameters:
+            if (member.tensor, member.axis) == (name, 0):
+                atoms = torch.from_numpy(member.atoms)
+                here = (atoms >= 0) & ~masks[group.name][atoms.clamp(min=0)]
+                gone = here if gone is None else gone | here
+    return gone if gone is not None and gone.any() else None
+
+
+def _normalise_kept(
+    kept: torch.Tensor, module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor
+) -> torch.Tensor:
+    """Layer or group normalisation with mean and variance over the kept channels only."""
+    source = inputs[0]
+    groups = 1
+    if isinstance(module, nn.GroupNorm):
+        groups, axis = module.num_groups, 1
+        axes = list(range(1, source.dim()))
+    else:
+        axis = 1 if "2d" in type(module).__name__ else source.dim() - 1  # timm's LayerNorm2d normalises axis one
+        axes = [axis]
+    along = [1] * source.dim()
+    along[axis] = -1
+    weight, bias = module.weight, module.bias
+    parts = []
+    for part, mask in zip(source.chunk(groups, axis), kept.chunk(groups), strict=True):
+        chosen = part[(slice(None),) * axis + (mask,)]
+        variance, mean = torch.var_mean(chosen, axes, correction=0, keepdim=True)
+        parts.append((part - mean) / torch.sqrt(variance + module.eps))
+    shift = bias.view(along) if bias is not None else 0
+    return torch.cat(parts, axis) * weight.view(along) + shift
 
 
 def _output_axis(model: nn.Module, name: str) -> int | None:

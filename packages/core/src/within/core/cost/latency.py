@@ -226,6 +226,14 @@ class Latency:
 
         return calibrate(self, graph, decisions, repeats=repeats)
 
+    def calibrated_and_validated(
+        self, graph: Graph, decisions: Sequence[Decision], *, repeats: int = 30
+    ) -> tuple[Latency, LatencyValidation]:
+        """Calibrates as `calibrated`, validates on other decisions, and measures all of them together."""
+        from within.core.cost.latency_validation import calibrate_and_validate
+
+        return calibrate_and_validate(self, graph, decisions, repeats=repeats)
+
     def with_calibration(self, scale: float, constant: float, error: float | None = None) -> Latency:
         """Returns the same cost with another calibration, on the same table."""
         return Latency(

@@ -99,16 +99,7 @@ def validate(latency: Latency, graph: Graph, decisions: Sequence[Decision], *, r
     vectors = [_vector(graph, decision) for decision in decisions]
     latency.fill(graph, [None, *vectors])
     measured, dense = measure_decisions(latency, graph, vectors, repeats=repeats)
-
-    def comparison(vector: NDArray[np.int64], found: ModelTime) -> Comparison:
-        widths = tuple(int(width) for width in vector)
-        return Comparison(widths, latency(graph, vector), found.milliseconds, found.interval)
-
-    return LatencyValidation(
-        tuple(comparison(vector, found) for vector, found in zip(vectors, measured, strict=True)),
-        comparison(graph.width_vector(), dense),
-        repeats,
-    )
+    return _compare(latency, graph, vectors, measured, dense, repeats)
 
 
 def calibrate(
@@ -124,6 +115,60 @@ def calibrate(
     """
     plain = latency.with_calibration(1.0, 0.0)
     result = validate(plain, graph, uniform_decisions(graph) if decisions is None else decisions, repeats=repeats)
+    return _fitted(latency, result)
+
+
+def calibrate_and_validate(
+    latency: Latency,
+    graph: Graph,
+    decisions: Sequence[Decision],
+    calibration: Sequence[Decision] | None = None,
+    *,
+    repeats: int = 30,
+) -> tuple[Latency, LatencyValidation]:
+    """Calibrates on some decisions and validates on others, all measured together.
+
+    The state of the machine, which others change, is then the same for both, and the error is that of the prediction.
+
+    Arguments:
+        latency: the cost.
+        graph: the traced dense model.
+        decisions: what to validate on.
+        calibration: what to calibrate on beside the dense model; by default six uniform cuts.
+        repeats: rounds.
+    """
+    if not decisions:
+        raise WithinError("There is nothing to validate on", todo="pass at least one decision")
+    known = [_vector(graph, item) for item in (uniform_decisions(graph) if calibration is None else calibration)]
+    unseen = [_vector(graph, decision) for decision in decisions]
+    plain = latency.with_calibration(1.0, 0.0)
+    plain.fill(graph, [None, *known, *unseen])
+    measured, dense = measure_decisions(plain, graph, [*known, *unseen], repeats=repeats)
+    fitted = _fitted(latency, _compare(plain, graph, known, measured[: len(known)], dense, repeats))
+    return fitted, _compare(fitted, graph, unseen, measured[len(known) :], dense, repeats)
+
+
+def _compare(
+    latency: Latency,
+    graph: Graph,
+    vectors: Sequence[NDArray[np.int64]],
+    measured: Sequence[ModelTime],
+    dense: ModelTime,
+    repeats: int,
+) -> LatencyValidation:
+    def comparison(vector: NDArray[np.int64], found: ModelTime) -> Comparison:
+        widths = tuple(int(width) for width in vector)
+        return Comparison(widths, latency(graph, vector), found.milliseconds, found.interval)
+
+    return LatencyValidation(
+        tuple(comparison(vector, found) for vector, found in zip(vectors, measured, strict=True)),
+        comparison(graph.width_vector(), dense),
+        repeats,
+    )
+
+
+def _fitted(latency: Latency, result: LatencyValidation) -> Latency:
+    """Returns the cost calibrated to what was measured, with the 90th percentile of the errors that remain."""
     points = [result.dense, *result.comparisons]
     predicted = np.array([point.predicted for point in points])
     measured = np.array([point.measured for point in points])

@@ -157,7 +157,7 @@ def time_models(
             around.append(bench.reference())
         if turn >= 0:
             samples[turn, order] = np.array(times) / np.add(around[:-1], around[1:]) * 2 * nominal
-    return {name: ModelTime.of(column, seed) for name, column in zip(names, samples.T, strict=True)}
+    return {name: ModelTime.of(column.tolist(), seed) for name, column in zip(names, samples.T, strict=True)}
 
 
 def _kernel_time(samples: NDArray[np.float64]) -> KernelTime:

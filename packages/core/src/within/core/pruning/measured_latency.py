@@ -1,0 +1,118 @@
+"""Meet a latency budget as measured: solve, cut, measure the cut model, and solve again with a corrected limit.
+
+A predicted latency is off by a few per cent, and a search under a budget prefers widths whose prediction is too low. So
+the limit given to the search starts below the target B by a margin, and each measured model of latency m at the limit L
+corrects it:
+
+    L <- L (1 - margin) B / m
+
+until a model is measured below the target with the whole of its confidence interval, and not far below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from within.core.cost import Budget, Latency
+from within.core.device.measure import Timing, measure
+from within.core.device.runtimes import Session
+from within.core.device.runtimes import runtime as runtime_named
+from within.core.errors import WithinError
+from within.core.graph import Graph
+from within.core.pruning.prune import PruneResult
+
+MARGIN = 0.035  # aimed below the target, where the calibration reports no larger error
+LARGEST_MARGIN = 0.05
+SLACK = 0.05  # a model this far below the target wastes budget
+
+
+@dataclass(frozen=True)
+class LatencyAttempt:
+    """One solution: the limit given to the search, and what was predicted and measured, all relative to dense."""
+
+    limit: float
+    predicted: float
+    measured: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredPruning:
+    """A pruned model whose measured latency is within the target.
+
+    Attributes:
+        result: what the search returned.
+        target: the budget, relative to the dense model as measured.
+        timing: the model's measurement; `ratio` relates it to the dense model in the same rounds.
+        attempts: all solutions that were measured, the returned one among them.
+    """
+
+    result: PruneResult
+    target: float
+    timing: Timing
+    attempts: tuple[LatencyAttempt, ...]
+
+
+def meet_latency(
+    solve: Callable[[Budget], PruneResult], budget: Budget, graph: Graph, *, attempts: int = 6, repeats: int = 30
+) -> MeasuredPruning:
+    """Prunes until the measured latency meets the budget.
+
+    Arguments:
+        solve: prunes within a latency budget: `lambda budget: prune(model, inputs, budgets=[budget])`, with whatever
+            other budgets and options.
+        budget: on a `Latency`, better calibrated; a fraction is of the dense model as measured.
+        graph: the traced dense model.
+        attempts: solutions to measure at most.
+        repeats: rounds of each measurement, in which the dense model runs too.
+
+    Raises:
+        InfeasibleBudget: when the search cannot meet a limit.
+        WithinError: when the cost is no latency, or no attempt is measured within the target.
+    """
+    latency = budget.cost
+    if not isinstance(latency, Latency):
+        raise WithinError(f"The cost {latency.name} is not a measured latency", where="meet_latency", todo="Latency()")
+    engine = runtime_named(latency.runtime, threads=latency.threads)
+    dense = engine.load(graph.model, graph.inputs)
+    predicted_dense = latency(graph)
+    margin = min(LARGEST_MARGIN, max(MARGIN, latency.error or 0.0))
+    limit = _relative(budget, predicted_dense) * (1 - margin)
+    tried: list[LatencyAttempt] = []
+    met: list[tuple[float, PruneResult, Timing, float]] = []
+    for _ in range(attempts):
+        result = solve(Budget(latency, limit=limit * predicted_dense))
+        whole, timing = _measure(dense, engine.load(result.model, graph.inputs), graph, latency.threads, repeats)
+        target = _relative(budget, whole.median * 1e3)
+        predicted = latency(graph, result.widths) / predicted_dense
+        tried.append(LatencyAttempt(limit, predicted, timing.ratio, timing.ratio_interval))
+        if timing.ratio_interval[1] <= target:
+            met.append((timing.ratio / target, result, timing, target))
+            if timing.ratio >= target * (1 - SLACK):
+                break
+        # From the solution rather than its limit, which a step of widths may leave unused.
+        limit = max(predicted, limit * 0.97) * (1 - margin) * target / timing.ratio
+    if not met:
+        ratios = ", ".join(f"{attempt.measured:.3f}" for attempt in tried)
+        raise WithinError(
+            f"No solution was measured within {target:.3f} of the dense latency (measured: {ratios})",
+            where=latency.name,
+            todo="allow more attempts, measure on a quieter machine, or raise the budget",
+        )
+    _, result, timing, target = max(met, key=lambda solution: solution[0])
+    return MeasuredPruning(result, target, timing, tuple(tried))
+
+
+def _relative(budget: Budget, dense_milliseconds: float) -> float:
+    """Returns the limit of a budget as a share of the dense latency."""
+    if budget.limit is not None:
+        return budget.limit / dense_milliseconds
+    assert budget.fraction is not None
+    return budget.fraction
+
+
+def _measure(dense: Session, slim: Session, graph: Graph, threads: int, repeats: int) -> tuple[Timing, Timing]:
+    runs = {"dense": lambda: dense.run(graph.inputs), "slim": lambda: slim.run(graph.inputs)}
+    timings = measure(runs, graph.inputs, threads=threads, repeats=repeats)
+    return timings["dense"], timings["slim"]

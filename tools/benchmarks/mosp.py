@@ -8,7 +8,9 @@ counts their peaks and measures their quality again.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from within.core.device.memory import live_graph_measured
 from within.core.errors import WithinError
 from within.core.graph import trace
 from within.core.progress import track
-from within.core.pruning import load, save_model
+from within.core.pruning import load, read_plan, save_model
+from within.core.pruning.checkpoint import PLAN, WEIGHTS
 from within.core.pruning.plan import Plan, input_specs
 from within.core.pruning.widths import WidthRules
 from within.lowlevel.compress import calibration_batches, load_network, open_images, tune
@@ -71,11 +74,6 @@ class Case:
 
 CASES = (
     Case(
-        "DnCNN-25 at 3/4", "dncnn_merged", "dncnn_25_bnmerged_kair.safetensors", 0.75, (256, 256), "BSD400_part",
-        "set12_sigma25_kair", "Set12", sigma=25.0, allowed_loss=0.3,
-        fine_tuning=FineTuning(iterations=400, batch_size=16, patch_size=48, learning_rate=5e-4),
-    ),
-    Case(
         "N2N U-Net at 1/2", "n2n_unet", "n2n_unet_gaussian_clean.safetensors", 0.5, (512, 512), "samples",
         "kodak24_n2n", "Kodak_part", sigma=25.0, allowed_loss=0.5,
         fine_tuning=FineTuning(iterations=200, batch_size=8, patch_size=64, learning_rate=2e-4),
@@ -89,6 +87,11 @@ CASES = (
         "CARN-M x4 at 1/2", "carn_m_x4", "carn_m.safetensors", 0.5, (128, 128), "samples",
         "set5_x4_y", "Set5/HR", "Set5/LR_x4",
         fine_tuning=FineTuning(iterations=200, batch_size=8, patch_size=32, learning_rate=2e-4),
+    ),
+    Case(
+        "DnCNN-25 at 3/4", "dncnn_merged", "dncnn_25_bnmerged_kair.safetensors", 0.75, (256, 256), "BSD400_part",
+        "set12_sigma25_kair", "Set12", sigma=25.0, allowed_loss=0.3,
+        fine_tuning=FineTuning(iterations=500, batch_size=16, patch_size=48, learning_rate=5e-4),
     ),
 )  # fmt: skip
 
@@ -116,7 +119,7 @@ def run(full: bool = False) -> BenchResult:
         peaks = {"dense": int(PeakMemory()(trace(dense, inputs)))}
         for arm in track(ARMS, f"measuring {case.name}"):
             folder = RESULTS / _slug(case) / arm
-            if not (folder / "plan.json").is_file():
+            if not (folder / WEIGHTS).is_file():
                 raise WithinError("This arm was not trained", where=str(folder), todo="run the bench with --full")
             model = load(folder, lambda case=case: build(case.network)).eval()
             peaks[arm] = live_graph_measured(model, inputs).bytes
@@ -167,29 +170,35 @@ def _train(case, settings, dense, base, plan, inputs, limit) -> None:  # type: i
     plain: Measured | None = None
     for arm in track(ARMS, f"fitting {case.name}"):
         folder = RESULTS / _slug(case) / arm
-        if (folder / "plan.json").is_file():
+        if (folder / WEIGHTS).is_file():
             continue  # an interrupted study continues
         method = "whole" if arm == "without_compactors" else arm
-        if arm in OURS:
-            fit = fit_memory(
-                base, inputs, batches, limit, method=method, compactors=True, rules=WidthRules(1), plan=plan
-            )
-        else:
-            plain = plain or measure_network(base, inputs, batches, steps=plan.steps)
-            fit = fit_memory(
-                base,
-                inputs,
-                batches,
-                limit,
-                method=method,
-                compactors=False,
-                rules=WidthRules(1),
-                measured=plain,
-                plan=plan,
-            )
+        if arm not in OURS and plain is None:
+            plain = measure_network(base, inputs, batches, steps=plan.steps)
+        fit = fit_memory(
+            base, inputs, batches, limit, method=method, compactors=arm in OURS, rules=WidthRules(1),
+            measured=None if arm in OURS else plain, plan=plan,
+        )  # fmt: skip
+        twin = _twin(case, fit.plan)
+        if twin is not None:  # equal cuts are trained to equal weights: the seed decides everything random
+            shutil.copytree(twin, folder)
+            continue
         tune(fit.model, dense, images, dataclasses.replace(settings, method=method), None)
         folder.mkdir(parents=True, exist_ok=True)
         save_model(fit.model.eval(), fit.plan, folder)
+
+
+def _twin(case: Case, plan: Plan) -> Path | None:
+    """Returns the folder of an arm that was fitted by the same steps."""
+    for arm in ARMS:
+        folder = RESULTS / _slug(case) / arm
+        if (folder / WEIGHTS).is_file() and _written(read_plan(folder / PLAN)) == _written(plan):
+            return folder
+    return None
+
+
+def _written(plan: Plan) -> str:
+    return json.dumps([dataclasses.asdict(step) for step in plan.steps], sort_keys=True)
 
 
 def _transformed(dense: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[nn.Module, Plan]:

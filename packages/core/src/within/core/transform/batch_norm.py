@@ -32,8 +32,8 @@ def batch_norm_folding(model: nn.Module, inputs: Sequence[Any]) -> fx.GraphModul
     module = editable(model, inputs)
     norms = {str(node.target) for node in module.graph.nodes if _is_batch_norm(module, node)}
     for fold in (_fold_back, _fold_forward):
-        for node in list(module.graph.nodes):
-            if _is_batch_norm(module, node):
+        for node in [node for node in module.graph.nodes if _is_batch_norm(module, node)]:
+            if node in set(module.graph.nodes):  # a shared one goes with the first of its calls
                 fold(module, node)
     used = {str(node.target) for node in module.graph.nodes if node.op in ("call_module", "get_attr")}
     for path in norms:

@@ -32,6 +32,9 @@ class GraphExecutor(fx.Interpreter):
         self, module: fx.GraphModule, *, counter: StorageCounter | None = None, fake: FakeTensorMode | None = None
     ) -> None:
         super().__init__(module, garbage_collect_values=True)
+        for node in module.graph.nodes:  # the interpreter keeps values that nobody reads: results of copy_ are aliases
+            if not node.users and node.op != "output":
+                self.user_to_last_uses.setdefault(node, []).append(node)
         self._counter, self._fake = counter, fake
 
     def run_node(self, n: fx.Node) -> Any:

@@ -38,7 +38,7 @@ def sequence(coupling: Coupling, op: Operator) -> None:
     """Sequences: their length is fixed."""
 
 
-@rule("tril", "triu", "one_hot")
+@rule("tril", "triu", "one_hot", "affine_grid_generator")
 @rule("diagonal", "meshgrid", storage="view")
 def fixed(coupling: Coupling, op: Operator) -> None:
     """Operators on index grids: their axes are fixed."""

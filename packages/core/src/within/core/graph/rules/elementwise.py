@@ -13,10 +13,10 @@ UNARY = (
     "hardshrink softshrink softsign log_sigmoid logsigmoid exp exp2 expm1 log log2 log10 log1p sqrt rsqrt "
     "reciprocal abs neg sign square sin cos tan asin acos atan sinh cosh erf erfc erfinv floor ceil round "
     "trunc frac logical_not bitwise_not isnan isinf clamp clamp_min clamp_max threshold clone native_dropout "
-    "lift_fresh_copy fill nan_to_num _to_copy lift_fresh rrelu bernoulli"
+    "lift_fresh_copy fill nan_to_num _to_copy rrelu bernoulli"
 ).split()
 
-ALIASES = "alias contiguous to type_as positive".split()
+ALIASES = "alias lift_fresh contiguous to type_as positive".split()
 DROPOUTS = "dropout feature_dropout alpha_dropout".split()
 
 BINARY = (

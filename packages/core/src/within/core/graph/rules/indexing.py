@@ -57,13 +57,31 @@ def unbind(coupling: Coupling, op: Operator) -> None:
         coupling.put(op, _taken(coupling, op, axis, position), position)
 
 
-@rule("index_select", "gather", "take_along_dim")
+@rule("index_select")
 def index_select(coupling: Coupling, op: Operator) -> None:
     """Positions of one axis by an index tensor: that axis is fixed, the others pass."""
     axis = op.axis()
     coupling.freeze(op["self"], "channels are selected by an index tensor", [axis])
     coupling.freeze(op["index"], "an index tensor")
     coupling.put(op, [item for item in coupling.of(op["self"]) if axis not in item.axes])
+
+
+@rule("gather", "take_along_dim")
+def gather(coupling: Coupling, op: Operator) -> None:
+    """One position of an axis for every position of the index tensor, which shares all other axes."""
+    axis, source = op.axis(), op["self"]
+    index = op["indices" if op.kind == "take_along_dim" else "index"]
+    for node in (source, index):
+        coupling.freeze(node, "channels are selected by an index tensor", [axis])
+        for item in coupling.of(node):
+            if axis in item.axes:
+                coupling.replace(node, item, None)
+    lengths = zip(shape_of(source), shape_of(index), strict=True)
+    if any(a != b and min(a, b) > 1 for number, (a, b) in enumerate(lengths) if number != axis):
+        for node in (source, index):  # an index tensor of fewer rows takes the first ones
+            coupling.freeze(node, "an index tensor of another length")
+        return
+    coupling.put(op, coupling.broadcast([source, index], op.shape, "an index tensor of fixed channels"))
 
 
 @rule("index")

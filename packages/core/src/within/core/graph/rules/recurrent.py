@@ -50,6 +50,7 @@ def recurrent(coupling: Coupling, op: Operator) -> None:
         coupling.source(hidden)
         inputs = hidden
     for state in states:
+        coupling.freeze(state, "layers or batch of an initial state", [0, 1])
         coupling.unite(coupling.along(state, 2), hidden, "an initial state of fixed width")
     assert hidden is not None
     coupling.put(op, [Component((last,), hidden)], 0)

@@ -17,6 +17,14 @@ def _axes(op: Operator) -> list[int]:
     return [integer(axis) % max(rank, 1) for axis in dims]
 
 
+def _numbers_positions(op: Operator) -> bool:
+    """Whether the result is the number of a position, and somebody reads it."""
+    if op.kind in ("argmax", "argmin"):
+        return True
+    reads = [user for user in op.node.users if user.users and len(op.shapes) == 2 and user.args[1:] == (1,)]
+    return op.kind in ("max", "min", "median") and bool(reads)
+
+
 def reduce(coupling: Coupling, op: Operator) -> None:
     """Reduces along axes; labels joint with a reduced axis are united along it."""
     axes = _axes(op)
@@ -28,6 +36,8 @@ def reduce(coupling: Coupling, op: Operator) -> None:
         if not reduced:
             components.append(item)
         elif not left:
+            if _numbers_positions(op):
+                coupling.sets.freeze(item.ids, f"{op.kind} tells the numbers of channels")
             coupling.sensitive[op.name] = "reduced over channels"
         else:
             first = tuple(slice(0, 1) if axis in reduced else slice(None) for axis in item.axes)

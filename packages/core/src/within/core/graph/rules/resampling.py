@@ -21,7 +21,7 @@ POOLING = (
 INTERPOLATION = (
     "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d upsample_bicubic2d "
     "upsample_linear1d upsample_trilinear3d _upsample_nearest_exact2d _upsample_nearest_exact1d "
-    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler grid_sampler_2d affine_grid_generator "
+    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler grid_sampler_2d "
     "reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d"
 ).split()
 

@@ -21,10 +21,10 @@ from torch import nn
 
 from within.core.bench import BenchResult
 from within.core.cost import Budget, Latency, Macs
-from within.core.device.measure import measure
+from within.core.device.runtimes import runtime
 from within.core.graph import Graph, trace
 from within.core.pruning import prune
-from within.core.pruning.measured_latency import meet_latency
+from within.core.pruning.measured_latency import meet_latency, relative_latency
 from within.lowlevel.models import build
 
 VECTORS = 30
@@ -118,14 +118,16 @@ def _budget(latency: Latency, graph: Graph, share: float, step: int, times: int)
         Budget(latency, fraction=share),
         graph,
     )
-    models = {"dense": graph.model, "pruned": met.result.model}
-    timing = measure(models, graph.inputs, runtime=latency.runtime, repeats=ROUNDS * times, seed=SEED + 1)["pruned"]
+    engine = runtime(latency.runtime, threads=latency.threads)
+    dense, pruned = (engine.load(model, graph.inputs) for model in (graph.model, met.result.model))
+    _, timing = relative_latency(dense, pruned, graph, repeats=ROUNDS * times, seed=SEED + 1)
     use = timing.ratio / share
     return {
         "measured_over_target": round(use, 4),
         "interval": [round(bound / share, 4) for bound in timing.ratio_interval],
         "predicted_over_dense": [round(attempt.predicted, 4) for attempt in met.attempts],
         "measured_over_dense": [round(attempt.measured, 4) for attempt in met.attempts],
+        "rounds": len(timing.samples),
         "met": LEAST_USE <= use <= 1.0,
     }
 

@@ -165,6 +165,11 @@ def aten_call(step: Step, shape: Callable[[str], Shape]) -> tuple[str, list[str]
         arguments["groups"] = shape(step.inputs[0])[1] // shape(step.operator["weight"].name)[1]
     if "normalized_shape" in arguments:
         arguments["normalized_shape"] = list(shape(step.inputs[0])[-len(arguments["normalized_shape"]) :])
+    if step.kind == "pad" and len(arguments["pad"]) > 2 * (len(shape(step.inputs[0])) - 2):
+        # How many channels of zeros are in front and how many behind does not matter, and depends on which are kept.
+        before, after = shape(step.inputs[0]), shape(step.outputs[0])
+        position = 2 * (len(before) - 2)
+        arguments["pad"][position : position + 2] = [0, after[1] - before[1]]
     return json.dumps({"target": str(step.operator.node.target), "arguments": arguments}, sort_keys=True), names
 
 

@@ -273,7 +273,7 @@ class Composed(nn.Module):
 
     def __init__(self, patterns: Sequence[tuple[str, int]], head: str, stem: int = 6) -> None:
         super().__init__()
-        self.stem, self.head = ConvNorm(3, stem), head
+        self.stem, self.head, self.patterns = ConvNorm(3, stem), head, tuple(patterns)
         width, blocks = stem, []
         for name, outputs in patterns:
             block = PATTERNS[name](width, outputs)

@@ -598,7 +598,7 @@ def test_unknown_group_name():
         graph.width_vector({"a.weight": 5})
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(model=composed(), seed=st.integers(0, 999))
 def test_groups_partition_positions_and_sizes_follow(model: nn.Module, seed: int):
     """A position of two groups, an atom that a member lacks, a predicted size that is not what is kept."""

@@ -12,6 +12,8 @@ from torch import nn
 
 from within.core.errors import WithinError
 from within.core.graph import trace
+from within.core.pruning.masked import MaskedReference
+from within.core.pruning.slim import slim
 
 
 class BranchesOnValues(nn.Module):
@@ -73,7 +75,7 @@ def test_nothing_is_computed_and_nothing_changes():
     assert len(graph.channel_groups()) == 2
 
 
-def test_control_flow_on_values_names_operator_and_line(capsys: pytest.CaptureFixture[str]):
+def test_control_flow_on_values_names_operator_and_line(capfd: pytest.CaptureFixture[str]):
     """The message must lead to the user's own file and line, not into torch, and nothing else is printed."""
     with pytest.raises(WithinError) as caught:
         trace(BranchesOnValues(), image())
@@ -82,7 +84,7 @@ def test_control_flow_on_values_names_operator_and_line(capsys: pytest.CaptureFi
     assert f"test_trace.py:{line} in forward (if y.sum() > 0:" in str(caught.value)
     assert "cannot be traced at operator item" in str(caught.value)
     assert "control flow" in str(caught.value)
-    assert not capsys.readouterr().err
+    assert not capfd.readouterr().err
 
 
 def test_wrong_input_shape_names_operator_and_line():
@@ -127,6 +129,45 @@ def test_dynamic_falls_back_to_what_the_model_permits():
     assert placeholder.meta["val"].shape[2] == 8
     fixed = Function(lambda m, x: m.a(x).view(1, 256), a=conv(3, 4))
     assert trace(seeded(fixed), image(), dynamic=True).shapes["conv2d"] == (1, 4, 8, 8)
+
+
+class CountsWindows(nn.Module):
+    """As SwinIR: the batch becomes a Python number, which makes torch.export fix it at that of the example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = conv(3, 6), nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        _, channels, height, width = y.shape
+        windows = y.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 4, 5, 1).reshape(-1, 16, channels)
+        batch = int(windows.shape[0]) // (int(height) * int(width) // 16)
+        tokens = self.last(F.gelu(windows)).view(batch, -1, 16, 5)
+        return tokens.mean((1, 2)).view(batch, 5)
+
+
+def test_a_batch_that_is_read_as_a_number_is_opened_again():
+    """A graph module that takes the batch of a trace only; the sizes that stay fixed are noted."""
+    model = seeded(CountsWindows())
+    graph = trace(model, image(), dynamic=True)
+    assert graph.notes == ("The model fixes x: axis 2 at 8, axis 3 at 8",)
+    cut = slim(trace(model, image()), {"first.weight": [0, 2, 3]}, prefer="graph")
+    reference = MaskedReference(trace(model, image(3)), {"first.weight": [0, 2, 3]})
+    for batch in (1, 2, 3, 5):
+        assert cut(*image(batch)).shape == (batch, 5)
+    torch.testing.assert_close(cut(*image(3)), reference(*image(3))[0])
+
+
+def test_what_stays_fixed_is_noted():
+    """Nothing, the size, or everything; a plain trace is of its example anyway and says nothing."""
+    assert trace(seeded(Function(lambda m, x: m.a(x), a=conv(3, 4))), image(), dynamic=True).notes == ()
+    sized = Function(lambda m, x: m.a(x) + torch.zeros(8, 8), a=conv(3, 4))
+    assert trace(seeded(sized), image(), dynamic=True).notes == ("The model fixes inputs_0: axis 2 at 8, axis 3 at 8",)
+    fixed = Function(lambda m, x: m.a(x).view(1, 256) + 1, a=conv(3, 4))
+    (note,) = trace(seeded(fixed), image(), dynamic=True).notes
+    assert note == "The model fixes inputs_0: axis 0 at 1, axis 2 at 8, axis 3 at 8"
+    assert trace(seeded(fixed), image()).notes == ()
 
 
 def test_several_inputs_and_outputs():

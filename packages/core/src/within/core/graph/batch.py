@@ -3,6 +3,9 @@
 A `forward` that turns a size into a Python number (`int(x.shape[0] / windows)`) makes `torch.export` fix the batch at
 that of the example. Where the operators of the traces at batches p and q are the same and every number n(p), n(q) that
 differs is proportional to the batch, n(p) / p = n(q) / q = k, it is replaced by k times the batch of the input.
+
+A number that was worked out from a symbol (`int(4 * batch)`) may be burned in without a word, so a program with
+symbols is believed only where it gives the shapes that the model itself gives at another size.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 Inputs = tuple[Any, ...]
@@ -36,6 +40,60 @@ def with_batch(inputs: Inputs, size: int) -> Inputs:
 def has_batch(value: object, batch: int) -> bool:
     """Whether the first axis of a tensor is as long as the batch."""
     return isinstance(value, torch.Tensor) and value.dim() > 0 and value.shape[0] == batch > 0
+
+
+def larger(inputs: Inputs, program: torch.export.ExportedProgram) -> Inputs:
+    """Returns inputs of a batch of three and twice the size, along the axes that are symbols in a program."""
+    own = set(program.graph_signature.user_inputs)
+    shapes = [
+        node.meta["val"].shape if isinstance(node.meta.get("val"), torch.Tensor) else ()
+        for node in program.graph_module.graph.nodes
+        if node.op == "placeholder" and node.name in own
+    ]
+    batch = batch_of(inputs)
+    grown = []
+    for item, shape in zip(with_batch(inputs, 3 if shapes and shapes[0] and is_open(shapes[0][0]) else batch), shapes):
+        if isinstance(item, torch.Tensor):
+            for axis, size in enumerate(shape):
+                if axis and is_open(size):
+                    item = torch.cat([item, item], axis)
+        grown.append(item)
+    return tuple(grown)
+
+
+def is_open(size: int | torch.SymInt) -> bool:
+    """Whether a size is a symbol still; one that `forward` asked for as a number is a constant by now."""
+    return isinstance(size, torch.SymInt) and bool(size.node.expr.free_symbols)
+
+
+def agrees(program: torch.export.ExportedProgram, model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a program has output shapes as the model at given inputs (or the model does not take them either)."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = [mode.from_tensor(item) if isinstance(item, torch.Tensor) else item for item in inputs]
+        try:
+            wanted = _shapes(model(*fake))
+        except Exception:  # the user's forward may refuse a size in any way
+            return True
+        own = set(program.graph_signature.user_inputs)
+        state: dict[str, Any] = {**program.state_dict, **program.constants}
+        names = {
+            **program.graph_signature.inputs_to_parameters,
+            **program.graph_signature.inputs_to_buffers,
+            **program.graph_signature.inputs_to_lifted_tensor_constants,
+        }
+        placeholders = [node for node in program.graph_module.graph.nodes if node.op == "placeholder"]
+        if sum(node.name in own for node in placeholders) != len(fake):  # nested inputs: nothing to go by
+            return True
+        remaining = iter(fake)
+        values = [next(remaining) if node.name in own else state[names[node.name]] for node in placeholders]
+        try:
+            return _shapes(fx.Interpreter(program.graph_module).run(*values)) == wanted
+        except Exception:  # a view of a number of elements that was burned in
+            return False
+
+
+def _shapes(output: Any) -> list[tuple[int, ...]]:
+    return [tuple(item.shape) for item in pytree.tree_leaves(output) if isinstance(item, torch.Tensor)]
 
 
 def open_batch(export: Export, inputs: Inputs, sizes: tuple[int, int] = (2, 3)) -> torch.export.ExportedProgram | None:

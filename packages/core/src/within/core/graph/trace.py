@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from within.core.errors import WithinError
-from within.core.graph.batch import batch_of, open_batch, with_batch
+from within.core.graph.batch import agrees, batch_of, is_open, larger, open_batch, with_batch
 from within.core.graph.graph import Graph, read_graph
 
 
@@ -100,12 +100,11 @@ def _export_dynamic(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[torch.ex
         except Exception as error:
             first = first or error
             continue
-        if doubled is inputs or _batch_is_open(program):
+        if (doubled is inputs or _batch_is_open(program)) and agrees(program, model, larger(inputs, program)):
             return program, _fixed_axes(program)
-        break  # the model asked for the batch as a number: an export with fewer symbols would find the same
     try:
         opened = open_batch(lambda arguments: _export(model, arguments), inputs) if batch_of(inputs) else None
-        if opened is not None:
+        if opened is not None and agrees(opened, model, with_batch(inputs, 5)):
             return opened, _fixed_axes(opened, batch_is_open=True)
     except Exception as error:
         first = first or error
@@ -126,12 +125,7 @@ def _input_shapes(program: torch.export.ExportedProgram) -> list[tuple[str, torc
 
 
 def _batch_is_open(program: torch.export.ExportedProgram) -> bool:
-    return any(len(shape) > 0 and _is_open(shape[0]) for _, shape in _input_shapes(program))
-
-
-def _is_open(size: int | torch.SymInt) -> bool:
-    """Whether a size is a symbol still; one that `forward` asked for as a number is a constant by now."""
-    return isinstance(size, torch.SymInt) and bool(size.node.expr.free_symbols)
+    return any(len(shape) > 0 and is_open(shape[0]) for _, shape in _input_shapes(program))
 
 
 def _fixed_axes(program: torch.export.ExportedProgram, batch_is_open: bool = False) -> tuple[str, ...]:
@@ -140,7 +134,7 @@ def _fixed_axes(program: torch.export.ExportedProgram, batch_is_open: bool = Fal
     for name, shape in _input_shapes(program):
         if len(shape) < 3:
             continue
-        fixed = [f"axis {axis} at {size}" for axis, size in enumerate(shape) if axis != 1 and not _is_open(size)]
+        fixed = [f"axis {axis} at {size}" for axis, size in enumerate(shape) if axis != 1 and not is_open(size)]
         if batch_is_open:
             fixed = fixed[1:]
         if fixed:

@@ -12,14 +12,18 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from within.core.transform.distribution import overwritten
 from within.core.transform.editable import aten, editable, finished, is_tensor, kind, set_parameter, value
+from within.core.transform.lifetimes import lifetimes
 
+RESHAPES = "view _unsafe_view reshape flatten unflatten contiguous".split()
 ELEMENTWISE = "add sub rsub mul div neg abs square sqrt exp clamp sigmoid tanh relu".split()
 
 
 def channels_last(model: nn.Module, inputs: Sequence[Any]) -> fx.GraphModule:
     """Returns the model with 4-d weights in channels_last, and images converted where a layer reads them.
 
+    A model that writes into a tensor through a reshaped view of it stays as it is: the view would become a copy.
     Elementwise operators take the image as it is: under a global residual no second copy of it is kept. Outputs come
     back in the default format.
 
@@ -28,6 +32,8 @@ def channels_last(model: nn.Module, inputs: Sequence[Any]) -> fx.GraphModule:
     """
     module = editable(model, inputs)
     graph = module.graph
+    if _writes_through_views(module):
+        return finished(module)
     for name, parameter in list(module.named_parameters()):
         if parameter.dim() == 4:
             set_parameter(module, name, parameter.detach().to(memory_format=torch.channels_last))
@@ -44,6 +50,15 @@ def channels_last(model: nn.Module, inputs: Sequence[Any]) -> fx.GraphModule:
     with graph.inserting_before(output):
         output.args = fx.map_arg(output.args, lambda item: _back(graph, item))
     return finished(module)
+
+
+def _writes_through_views(module: fx.GraphModule) -> bool:
+    found = lifetimes(module)
+    views = [node for node in found.nodes if kind(node) in RESHAPES and is_tensor(node)]
+    return any(
+        overwritten(found, node) and set(found.storages[node]) & set(found.storages[node.all_input_nodes[0]])
+        for node in views
+    )
 
 
 def _readings(graph: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:

@@ -91,7 +91,7 @@ def _written(module: fx.GraphModule, inputs: Sequence[Any], choice: Choice) -> f
 def _write(graph: fx.Graph, node: fx.Node, existing: int) -> None:
     parts = _parts(node)
     made = sorted(set(parts))
-    first = made[existing]
+    first = made[min(existing, len(made) - 1)]
     buffer = _allocate(graph, node, first)
     start = 0
     for position, part in enumerate(parts):

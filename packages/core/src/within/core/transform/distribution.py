@@ -113,6 +113,8 @@ def distribute(module: fx.GraphModule, found: Lifetimes, node: fx.Node) -> tuple
     if len(parts) < 2 or any(overwritten(found, part) for part in parts):
         return None
     sizes = tuple(int(value(part).shape[axis]) for part in parts)
+    if 0 in sizes:  # a convolution of no channels has no result to add
+        return None
     root = Distributed(node, axis, sizes, lambda place, index: parts[index])
     known: dict[fx.Node, Distributed] = {node: root}
     terminals: list[Terminal] = []

@@ -206,15 +206,18 @@ class _Work:
 
 
 def _outputs(model: nn.Module, inputs: Sequence[Any]) -> list[Tensor]:
+    """Runs a model on copies of the inputs, in case it writes into them."""
+    given = [item.clone() if isinstance(item, Tensor) else item for item in inputs]
     with evaluating(model):
-        leaves = torch.utils._pytree.tree_leaves(model(*inputs))
+        leaves = torch.utils._pytree.tree_leaves(model(*given))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def _difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[float, float]:
     """Returns the largest absolute difference, and the largest absolute value of `second`."""
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if b.numel()]
-    if any(a.shape != b.shape for a, b in pairs):
+    if any(a.shape != b.shape or a.dtype != b.dtype for a, b in pairs):
         return float("inf"), 0.0
+    pairs = [(a.double(), b.double()) for a, b in pairs]  # masks and indices too
     difference = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
     return difference, max((float(b.abs().max()) for _, b in pairs), default=0.0)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from within.core.graph import Graph
+from within.core.graph.operator import Operator
 
 OUTPUT_AXIS = {
     (nn.Linear, "weight"): 0,
@@ -37,7 +38,15 @@ def is_exact(graph: Graph) -> bool:
         module = modules.get(operators[name].module)
         if not isinstance(module, (nn.LayerNorm, nn.GroupNorm)) or module.weight is None:
             return False
-    return True
+    return not any(_adds_to_all_channels(graph, op) for op in graph.operators)
+
+
+def _adds_to_all_channels(graph: Graph, op: Operator) -> bool:
+    """A convolution with channels along its positions (CoaT's sum over scales) adds one bias to removed ones too."""
+    if not op.kind.startswith("conv") or op.get("bias") is None:
+        return False
+    axes = graph.axes.get(op["input"].name, {})
+    return any(index.counts and axis > 1 for axis, index in axes.items())
 
 
 def zero_producers(model: nn.Module, graph: Graph, kept: Mapping[str, Sequence[int]]) -> None:

@@ -28,12 +28,12 @@ from within.core.pruning import load, read_plan, save_model
 from within.core.pruning.checkpoint import PLAN, WEIGHTS
 from within.core.pruning.plan import Plan, input_specs
 from within.core.pruning.widths import WidthRules
-from within.lowlevel.compress import calibration_batches, load_network, open_images, tune
+from within.lowlevel.compress_job import calibration_batches, job_images, job_inputs, job_network, tune
 from within.lowlevel.compress_settings import CompressSettings, FineTuning
 from within.lowlevel.eval import evaluate
 from within.lowlevel.fit_memory import Measured, fit_memory, measure_network
 from within.lowlevel.free_transforms import apply_free_transforms
-from within.lowlevel.models import build, example_inputs
+from within.lowlevel.models import build
 from within.lowlevel.protocols import find_protocol
 
 RESULTS = Path(__file__).parent / "results" / "mosp"
@@ -108,13 +108,13 @@ def run(full: bool = False) -> BenchResult:
     passed = True
     for case in CASES:
         settings = case.settings(data)
-        dense = load_network(settings)
-        inputs = example_inputs(case.network, *case.size)
+        named = job_network(settings)
+        dense, inputs = named.model, job_inputs(named, settings)
         base, plan = _transformed(dense, inputs)
         transformed_peak = int(PeakMemory()(trace(base, inputs)))
         limit = case.fraction * transformed_peak
         if full:
-            _train(case, settings, dense, base, plan, inputs, limit)
+            _train(case, settings, named, base, plan, inputs, limit)
         quality = {"dense": _quality(case, dense, data)}
         peaks = {"dense": int(PeakMemory()(trace(dense, inputs)))}
         for arm in track(ARMS, f"measuring {case.name}"):
@@ -164,9 +164,9 @@ def run(full: bool = False) -> BenchResult:
     return BenchResult("mosp", passed, figures, columns, rows)
 
 
-def _train(case, settings, dense, base, plan, inputs, limit) -> None:  # type: ignore[no-untyped-def]
-    images = open_images(settings.images)
-    batches = calibration_batches(settings, images)
+def _train(case, settings, named, base, plan, inputs, limit) -> None:  # type: ignore[no-untyped-def]
+    images = job_images(settings)
+    batches = calibration_batches(named, settings, images)
     plain: Measured | None = None
     for arm in track(ARMS, f"fitting {case.name}"):
         folder = RESULTS / _slug(case) / arm
@@ -183,7 +183,7 @@ def _train(case, settings, dense, base, plan, inputs, limit) -> None:  # type: i
         if twin is not None:  # equal cuts are trained to equal weights: the seed decides everything random
             shutil.copytree(twin, folder)
             continue
-        tune(fit.model, dense, images, dataclasses.replace(settings, method=method), None)
+        tune(fit.model, named, images, dataclasses.replace(settings, method=method), None)
         folder.mkdir(parents=True, exist_ok=True)
         save_model(fit.model.eval(), fit.plan, folder)
 

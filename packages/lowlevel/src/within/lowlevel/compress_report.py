@@ -28,65 +28,49 @@ from within.core.report import (
     difference_picture,
 )
 from within.core.report.from_graph import group_widths, memory_timeline, notices
+from within.lowlevel.compress_job import SAMPLES, TestSet, test_images
 from within.lowlevel.compress_settings import CompressSettings
-from within.lowlevel.data.degradations import GaussianNoise
-from within.lowlevel.data.folders import DegradedImages, PairedImages
-from within.lowlevel.data.images import to_image
-from within.lowlevel.data.sample_images import TEST_NAMES, sample_image, sample_images
+from within.lowlevel.data.folders import DegradedImages, PairedImages, open_source
+from within.lowlevel.data.images import to_image, to_tensor
+from within.lowlevel.data.sources import ImageSource, load_all
 from within.lowlevel.eval import evaluate, restore
 from within.lowlevel.fit_memory import METHODS, MemoryFit
 from within.lowlevel.metrics import Metric, psnr
-from within.lowlevel.models import variant
-from within.lowlevel.protocols import find_protocol, usual_protocol
+from within.lowlevel.named_network import NamedNetwork
 
 STRIPS = 2  # sample images in the report
 CROP = 192  # their size, so that single pixels can be seen
 MIB = 2**20
 
 
-def test_set(settings: CompressSettings) -> tuple[DegradedImages | PairedImages, tuple[Metric, ...], str] | None:
-    """Returns the held-out images, the metrics, and the protocol's description; None when nothing is to be measured."""
-    if settings.test is None:
-        return None
-    row = variant(settings.network)
-    if settings.test == "samples" and row.task == "denoise":
-        color = "gray" if row.channels == 1 else "rgb"
-        names = [name for name in TEST_NAMES if color == "gray" or sample_image(name).shape[-1] == 3]
-        data = DegradedImages(sample_images(names), GaussianNoise(settings.sigma or 0.0, "kair"), color=color)
-        return data, (Metric("psnr", "uint8"), Metric("ssim", "uint8")), f"{', '.join(names)}, sigma {settings.sigma}"
-    protocol = (
-        find_protocol(settings.protocol)
-        if settings.protocol is not None
-        else usual_protocol(
-            channels=row.channels, scale=row.scale, sigma=settings.sigma, paired=settings.test_lq is not None
-        )
-    )
-    return protocol.dataset(settings.test, settings.test_lq), protocol.metrics, protocol.description
-
-
 def report_content(
     settings: CompressSettings,
-    dense: nn.Module,
+    named: NamedNetwork,
     fit: MemoryFit,
     inputs: tuple[Tensor, ...],
+    tested: TestSet | None,
     dense_peak: int,
     transformed_peak: int,
     limit: float,
     folder: Path,
 ) -> ReportContent:
     """Exports and measures the result, and returns what there is to say."""
+    dense = named.model
     exported = export_onnx(fit.model, inputs, folder / "model.onnx")
     dense_graph, slim_graph = trace(dense, inputs), trace(fit.model, inputs)
-    measured = test_set(settings)
-    quality, strips = () if measured is None else _quality(dense, fit.model, *measured), ()
-    if measured is not None:
-        strips = _strips(dense, fit.model, measured[0])
+    pair = named.at_level(dense, settings.sigma), named.at_level(fit.model, settings.sigma)
+    quality: tuple[QualityRow, ...] = ()
+    strips: tuple[ImageStrip, ...] = ()
+    if tested is not None:
+        quality, strips = _quality(*pair, *tested), _strips(*pair, tested[0])
+    elif settings.test is not None:
+        quality = (_fidelity(*pair, _unpaired(named, settings)),)
     check = exported.verification
     height, width = settings.size
     removed = sum(len(step.removed) > 0 for step in fit.steps)
     return ReportContent(
-        title=f"{settings.network} within {limit / MIB:.1f} MiB",
-        summary=f"{settings.network} at {height}x{width}, fitted by {METHODS[settings.method]}"
+        title=f"{named.name} within {limit / MIB:.1f} MiB",
+        summary=f"{named.name} at {height}x{width}, fitted by {METHODS[settings.method]}"
         f"{f' in {removed} strides' if removed else ''}; fine-tuned for {settings.fine_tuning.iterations} iterations.",
         quality=quality,
         costs=(
@@ -123,7 +107,7 @@ def _quality(
         unit, places = ("dB", 2) if metric.name.lower().startswith("psnr") else ("", 4)
         rows.append(
             QualityRow(
-                f"{metric.name} on {description}",
+                f"{metric.title} on {description}",
                 unit,
                 before.mean[metric.name],
                 after.mean[metric.name],
@@ -131,6 +115,19 @@ def _quality(
             )
         )
     return tuple(rows)
+
+
+def _unpaired(named: NamedNetwork, settings: CompressSettings) -> ImageSource:
+    return test_images(named) if settings.test == SAMPLES else load_all(open_source(str(settings.test)))
+
+
+def _fidelity(dense: nn.Module, slim: nn.Module, images: ImageSource) -> QualityRow:
+    """How near the compressed network is to the dense one: all that can be said where there are no clean images."""
+    values = []
+    for name in images.sizes:
+        image = to_tensor(images.read(name))
+        values.append(psnr(restore(slim, image).clamp(0, 1), restore(dense, image).clamp(0, 1)))
+    return QualityRow(f"PSNR against the dense network's output on {images.origin}", "dB", None, float(np.mean(values)))
 
 
 def _strips(dense: nn.Module, slim: nn.Module, data: DegradedImages | PairedImages) -> tuple[ImageStrip, ...]:

@@ -39,11 +39,13 @@ class CompressSettings:
     """One compression job; give exactly one of `fraction` and `budget_mib`.
 
     Attributes:
-        network: a name of `models.names()`.
-        weights: its file.
-        arguments: constructor arguments that replace those of the variant.
+        network: a name of `models.names()`, basicsr:NAME, or a run directory, whose network is compressed further.
+        weights: its file; none for a run directory.
+        arguments: constructor arguments of the network, beyond those of the name.
         images: folder of clean photographs to calibrate and fine-tune on, or "samples" for those that scikit-image and
             scikit-learn bring along.
+        degraded: the photographs of `images` are degraded already, as those that the network will see: there are no
+            clean ones, and fine-tuning learns from the dense network alone. So it is where no degradation is known.
         test: folder of held-out photographs to measure on, or "samples"; None measures nothing.
         test_lq: folder of degraded test images, where they are not made.
         protocol: how to measure; by default the usual one for the network.
@@ -63,9 +65,10 @@ class CompressSettings:
     """
 
     network: str
-    weights: str
+    weights: str | None = None
     images: str = "samples"
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    degraded: bool = False
     test: str | None = "samples"
     test_lq: str | None = None
     protocol: str | None = None
@@ -94,9 +97,8 @@ def read_compress_settings(given: Mapping[str, Any], where: str = "configuration
     values = {key: value for key, value in given.items() if not key.startswith("_")}
     known = {item.name for item in dataclasses.fields(CompressSettings)}
     _refuse_unknown(values, known, where)
-    missing = [name for name in ("network", "weights") if values.get(name) is None]
-    if missing:
-        raise WithinError(f"The job does not say {' and '.join(missing)}", where=where)
+    if values.get("network") is None:
+        raise WithinError("The job does not say which network to compress", where=where, todo="give network")
     tuning = values.get("fine_tuning", {})
     if isinstance(tuning, Mapping):
         _refuse_unknown(tuning, {item.name for item in dataclasses.fields(FineTuning)}, f"{where}, fine_tuning")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from within.core.device import OnnxModel, export_onnx
@@ -102,7 +101,7 @@ def export(
         )
     image = torch.rand(1, named.channels, height, width, generator=torch.Generator().manual_seed(0))
     others = named.other_inputs(sigma)
-    model = _AtNoiseLevel(named.model, others[0]) if others else named.model
+    model = named.at_level(named.model, sigma)
     onnx = export_onnx(
         model, (image,), path, dynamic=dynamic, opset=opset, input_names=["image"], output_names=["restored"]
     )
@@ -127,21 +126,6 @@ def load_exported(description: str | Path) -> nn.Module:
     weights = path.with_suffix(".safetensors")
     load_into(model, load_state(weights), where=str(weights))
     return with_attributes(model, dense)
-
-
-class _AtNoiseLevel(nn.Module):
-    """A network that is told the noise level, with that level fixed."""
-
-    def __init__(self, model: nn.Module, noise_level: Float[Tensor, "1 1 1 1"]) -> None:
-        super().__init__()
-        self.model = model
-        self.size_multiple = getattr(model, "size_multiple", 1)
-        self.register_buffer("noise_level", noise_level)
-
-    def forward(
-        self, image: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
-        return self.model(image, self.noise_level)
 
 
 def _plan(named: NamedNetwork, inputs: tuple[Tensor, ...], onnx: OnnxModel, sigma: float | None) -> Plan:

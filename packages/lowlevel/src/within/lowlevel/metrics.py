@@ -109,6 +109,13 @@ class Metric:
         border = f"_crop{self.crop_border}" if self.crop_border else ""
         return f"{self.kind}_{self.values}_{self.channel}{border}"
 
+    @property
+    def title(self) -> str:
+        """What reports call it, for example `PSNR of luma, 4 pixels of border left out`."""
+        plane = {"rgb": "", "y": " of luma", "y_rounded": " of rounded luma"}[self.channel]
+        border = f", {self.crop_border} pixels of border left out" if self.crop_border else ""
+        return f"{self.kind.upper()}{plane}{'' if self.values == 'uint8' else ', not rounded'}{border}"
+
 
 _METRICS: Mapping[str, Callable[..., float]] = {"psnr": psnr, "ssim": ssim}
 

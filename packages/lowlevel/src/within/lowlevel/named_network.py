@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -36,6 +37,7 @@ class NamedNetwork:
         name, arguments: the dense network and the constructor arguments that were given beyond the name.
         model: the network, with `scale` and `size_multiple`.
         channels: of the input image.
+        task: what it was published for; "restore" where that is not known.
         told_the_level: whether a second input says how strong the noise is.
         plan: how it was compressed, or None.
         run: the run directory it came from, or None.
@@ -45,6 +47,7 @@ class NamedNetwork:
     arguments: Mapping[str, Any]
     model: nn.Module = field(repr=False)
     channels: int
+    task: str = "restore"
     told_the_level: bool = False
     plan: Plan | None = None
     run: Path | None = None
@@ -70,6 +73,31 @@ class NamedNetwork:
         if sigma is None:
             raise WithinError("This network needs to know how strong the noise is", where=self.name, todo="give sigma")
         return (torch.full((1, 1, 1, 1), sigma / 255, device=device),)
+
+    def at_level(self, model: nn.Module, sigma: float | None) -> nn.Module:
+        """Returns a network of this kind as a function of the image alone: the noise level, where it is told, is fixed.
+
+        Arguments:
+            model: this network, or one compressed from it.
+            sigma: see `other_inputs`.
+        """
+        others = self.other_inputs(sigma)
+        return _AtNoiseLevel(model, *others) if others else model
+
+
+class _AtNoiseLevel(nn.Module):
+    """A network that is told the noise level, with that level fixed."""
+
+    def __init__(self, model: nn.Module, noise_level: Float[Tensor, "1 1 1 1"]) -> None:
+        super().__init__()
+        self.model = model
+        self.size_multiple = getattr(model, "size_multiple", 1)
+        self.register_buffer("noise_level", noise_level)
+
+    def forward(
+        self, image: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        return self.model(image, self.noise_level)
 
 
 def open_network(
@@ -122,7 +150,7 @@ def _described(name: str, arguments: dict[str, Any], model: nn.Module, **known: 
         return NamedNetwork(name, arguments, model, int(arguments.get("num_in_ch", 3)), **known)
     found = variant(name)
     channels = int(arguments.get("channels", found.channels))
-    return NamedNetwork(name, arguments, model, channels, "noise_level" in found.inputs, **known)
+    return NamedNetwork(name, arguments, model, channels, found.task, "noise_level" in found.inputs, **known)
 
 
 def _open_run(run: Path, name: str | None, arguments: dict[str, Any]) -> NamedNetwork:

@@ -4,13 +4,14 @@ A predicted latency is off by a few per cent, and a search under a budget prefer
 the limit given to the search starts below the target B by a margin, and each measured model of latency m at the limit L
 corrects it:
 
-    L <- L (1 - margin) B / m
+    L <- L (1 - margin) B / m,   between the largest limit that fell short and the smallest that went over
 
 until a model is measured below the target with the whole of its confidence interval, and not far below.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from within.core.pruning.prune import PruneResult
 
 MARGIN = 0.035  # aimed below the target, where the calibration reports no larger error
 LARGEST_MARGIN = 0.05
+GUARD = 0.01  # of the target, left between the confidence interval and the target if the widths permit it
 CERTAIN = 0.015  # width of the confidence interval of a ratio, relative, that needs no further rounds
 LONGER = 5
 SLACK = 0.05  # a model this far below the target wastes budget
@@ -57,7 +59,7 @@ class MeasuredPruning:
 
 
 def meet_latency(
-    solve: Callable[[Budget], PruneResult], budget: Budget, graph: Graph, *, attempts: int = 6, repeats: int = 30
+    solve: Callable[[Budget], PruneResult], budget: Budget, graph: Graph, *, attempts: int = 8, repeats: int = 30
 ) -> MeasuredPruning:
     """Prunes until the measured latency meets the budget.
 
@@ -66,7 +68,7 @@ def meet_latency(
             other budgets and options.
         budget: on a `Latency`, better calibrated; a fraction is of the dense model as measured.
         graph: the traced dense model.
-        attempts: solutions to measure at most.
+        attempts: solutions at most; one that comes again is not measured again.
         repeats: rounds of each measurement, in which the dense model runs too; more where that is not certain enough.
 
     Raises:
@@ -80,22 +82,32 @@ def meet_latency(
     dense = engine.load(graph.model, graph.inputs)
     predicted_dense = latency(graph)
     margin = min(LARGEST_MARGIN, max(MARGIN, latency.error or 0.0))
-    limit = _relative(budget, predicted_dense) * (1 - margin)
+    target = _relative(budget, predicted_dense)
+    limit = target * (1 - margin)
+    low, high = 0.0, math.inf
     tried: list[LatencyAttempt] = []
-    met: list[tuple[float, PruneResult, Timing, float]] = []
+    seen: dict[tuple[int, ...], Timing] = {}
+    met: list[tuple[float, PruneResult, Timing]] = []
     for _ in range(attempts):
         result = solve(Budget(latency, limit=limit * predicted_dense))
-        slim = engine.load(result.model, graph.inputs)
-        whole, timing = relative_latency(dense, slim, graph, threads=latency.threads, repeats=repeats)
-        target = _relative(budget, whole.median * 1e3)
+        widths = tuple(result.widths.values())
+        known = widths in seen
+        if not known:
+            slim = engine.load(result.model, graph.inputs)
+            whole, seen[widths] = relative_latency(dense, slim, graph, threads=latency.threads, repeats=repeats)
+            target = _relative(budget, whole.median * 1e3)
+        timing = seen[widths]
         predicted = latency(graph, result.widths) / predicted_dense
         tried.append(LatencyAttempt(limit, predicted, timing.ratio, timing.ratio_interval))
+        over = timing.ratio_interval[1] > target * (1 - GUARD)
         if timing.ratio_interval[1] <= target:
-            met.append((timing.ratio / target, result, timing, target))
-            if timing.ratio >= target * (1 - SLACK):
-                break
-        # From the solution rather than its limit, which a step of widths may leave unused.
-        limit = max(predicted, limit * 0.97) * (1 - margin) * target / timing.ratio
+            met.append((timing.ratio, result, timing))
+        if not over and timing.ratio >= target * (1 - SLACK):
+            break
+        low, high = (low, min(high, limit)) if over else (max(low, limit), high)
+        # From the solution rather than its limit, which a step of widths may leave unused; further when that was tried.
+        corrected = (limit if known else predicted) * (1 - margin) * target / timing.ratio
+        limit = corrected if low < corrected < high else (low + min(high, 1.1 * low)) / 2 if low else 0.97 * high
     if not met:
         ratios = ", ".join(f"{attempt.measured:.3f}" for attempt in tried)
         raise WithinError(
@@ -103,7 +115,7 @@ def meet_latency(
             where=latency.name,
             todo="allow more attempts, measure on a quieter machine, or raise the budget",
         )
-    _, result, timing, target = max(met, key=lambda solution: solution[0])
+    _, result, timing = min(met, key=lambda solution: abs(solution[0] - target * (1 - margin)))
     return MeasuredPruning(result, target, timing, tuple(tried))
 
 

@@ -53,7 +53,7 @@ def test_the_result_is_a_model_like_any_other() -> None:
     assert optimise_memory(result.module, inputs).peak_after == result.peak_after
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(composed(most=3))
 def test_random_networks(model: nn.Module) -> None:
     """Would catch transforms that are right one by one and wrong in a row."""

@@ -183,7 +183,8 @@ def assert_same(module: nn.Module, model: nn.Module, inputs: Sequence[Tensor], t
             assert ours.shape == theirs.shape
             assert ours.dtype == theirs.dtype
             if theirs.numel():
-                difference = float((ours.double() - theirs.double()).abs().max())  # masks too
+                ours, theirs = ours.double(), theirs.double()  # masks too
+                difference = float((ours - theirs).abs().max())
                 assert difference <= tolerance * max(1.0, float(theirs.abs().max())), difference
 
 

@@ -122,7 +122,7 @@ def _phase(position: int, kernel: int, stride: int, padding: int, grown: int) ->
     before = taps - 1 - shift
     longer = math.ceil((kernel - 2 * padding + grown - stride - position) / stride)  # rows of the phase beyond x's
     after = longer + shift
-    around = max(0, before, after)
+    around = max(before, after, taps // 2)  # the last: a kernel may not be larger than the smallest padded image
     return first, around, around - before, around - after
 
 

@@ -99,12 +99,22 @@ def _kodak() -> Protocol:
     )
 
 
+def _paired() -> Protocol:
+    return Protocol(
+        "paired_rgb",
+        "photographs in pairs of equal names, RGB",
+        "rgb",
+        (Metric("psnr", "uint8"), Metric("ssim", "uint8")),
+    )
+
+
 PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         *(_gray_noise(images, sigma) for images in ("set12", "bsd68") for sigma in (15, 25, 50)),
         *(_super_resolution(images, scale) for images in ("set5", "set14", "b100", "urban100") for scale in (2, 3, 4)),
         _kodak(),
+        _paired(),
     )
 }
 

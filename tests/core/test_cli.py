@@ -513,3 +513,18 @@ def test_compress_refuses_a_bad_configuration_and_leaves_no_run(configure, capfd
     assert main(["compress", configure(line), "--output", "run"]) == 2
     assert message in capfd.readouterr().err
     assert not Path("run").exists()
+
+
+def test_calibration_goes_on_where_it_stopped(tmp_path, capsys):
+    """Would catch a table that is measured anew each time, and one of another machine that is mixed with this one's."""
+    table = tmp_path / "workspace.json"
+    found = []
+    for _ in range(2):
+        assert main(["calibrate", "--table", str(table), "--limit", "1", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [each["operators"] for each in found] == [1, 2]
+    assert found[1]["missing"] == found[0]["missing"] - 1
+    record = json.loads(table.read_text())
+    table.write_text(json.dumps(record | {"host": record["host"] | {"torch": "0.1"}}))
+    assert main(["calibrate", "--table", str(table), "--limit", "1"]) == 2
+    assert "another machine" in capsys.readouterr().err

@@ -31,14 +31,14 @@ def all_orders(module: fx.GraphModule) -> list[tuple[str, ...]]:
 
 
 class Branches(nn.Module):
-    """Values that each read one or two of those before them, summed at the end; widths differ."""
+    """Values that each read one of those before them; the last two are summed; widths differ."""
 
-    def __init__(self, sources: list[tuple[int, int]], widths: list[int]) -> None:
+    def __init__(self, sources: list[int], widths: list[int]) -> None:
         super().__init__()
         have = [3]
         self.sources = []
         self.layers = nn.ModuleList()
-        for (first, _), width in zip(sources, widths, strict=True):
+        for first, width in zip(sources, widths, strict=True):
             self.sources.append(first % len(have))
             self.layers.append(nn.Conv2d(have[self.sources[-1]], width, 1))
             have.append(width)
@@ -50,14 +50,12 @@ class Branches(nn.Module):
         return sum(value.mean(1, keepdim=True) for value in values[-2:])
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.tuples(st.tuples(st.integers(0, 3), st.just(0)), st.integers(1, 9)), min_size=2, max_size=4))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=2, max_size=3))
 def test_exact_is_the_least_of_all_orders(layers) -> None:
     """Would catch a search that prunes the best order away, or a peak that no order has."""
     model, inputs = seeded(Branches(*map(list, zip(*layers, strict=True)))), images((3, 5, 7))
     module = editable(model, inputs)
-    if len(list(module.graph.nodes)) > 18:
-        return
     peaks = {order: predicted(minimise_order(module, inputs, order=order), inputs) for order in all_orders(module)}
     annotate(module, inputs)
     exact, greedy = least_order(module, method="exact"), least_order(module, method="greedy")

@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.core.networks import PATTERNS, Composed, composed, image, random_kept, seeded
 from torch import nn
@@ -14,7 +14,7 @@ from torch import nn
 from within.core import Budget, Macs, ModelBytes, Params, PeakMemory, load, prune, save, trace
 from within.core.cost.macs import CONVENTIONS
 from within.core.pruning.masked import MaskedReference, masked_slim_error
-from within.core.pruning.slim import relative_difference, slim, tensors
+from within.core.pruning.slim import random_like, relative_difference, slim, tensors
 from within.core.solve import InfeasibleBudget
 
 COSTS = (*(Macs(convention) for convention in CONVENTIONS), Params(), ModelBytes(), PeakMemory())
@@ -46,8 +46,9 @@ def test_slim_is_masked_and_every_cost_is_what_was_predicted(model: nn.Module, s
 def test_slim_is_the_users_own_dense_model_with_zeros(model: nn.Module, seed: int):
     """Without our masked reference: the user's own forward, with every parameter of a removed channel set to zero."""
     graph = trace(model, image())
-    kept = random_kept(graph, seed)
+    kept = random_kept(graph, seed, fraction=0.6)
     cut = slim(graph, kept)
+    assume(relative_difference(cut(*image()), cut(torch.ones_like(image()[0]))) > 1e-6)  # not a dead network
     state = dict(model.named_parameters()) | dict(model.named_buffers())
     before = model(*image())
     with torch.no_grad():
@@ -60,10 +61,8 @@ def test_slim_is_the_users_own_dense_model_with_zeros(model: nn.Module, seed: in
                 value = 1.0 if member.tensor.endswith("running_var") else 0.0
                 state[member.tensor].index_fill_(member.axis, positions, value)
         dense, result = model(*image()), cut(*image())
+        assume(not torch.equal(dense, before))  # nor a cut of dead channels
         assert relative_difference(result, dense) < 1e-5
-        assert relative_difference(result, cut(torch.ones_like(image()[0]))) > 1e-6  # outputs vary with the input
-        if any(len(atoms) < graph.group(name).size for name, atoms in kept.items()):
-            assert not torch.equal(dense, before)  # and with the cut
 
 
 @settings(quick, max_examples=8)
@@ -75,6 +74,8 @@ def test_another_choice_of_channels_is_told_apart(model: nn.Module, seed: int, b
     first = next(name for name in kept if len(kept[name]) < graph.group(name).size)
     rest = [atom for atom in range(graph.group(first).size) if atom not in kept[first]]
     other = kept | {first: sorted([*kept[first][1:], rest[0]])}
+    outputs = [MaskedReference(graph, choice)(*random_like(graph.inputs))[0] for choice in (kept, other)]
+    assume(relative_difference(*outputs) > 2e-5)  # not two dead channels
     assert masked_slim_error(graph, kept, slim(graph, other)) > 1e-5
 
 

@@ -10,6 +10,7 @@ symbols is believed only where it gives the shapes that the model itself gives a
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -70,8 +71,10 @@ def agrees(program: torch.export.ExportedProgram, model: nn.Module, inputs: Inpu
     """Whether a program has output shapes as the model at given inputs (or the model does not take them either)."""
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = [mode.from_tensor(item) if isinstance(item, torch.Tensor) else item for item in inputs]
+        own_tensors = [*model.parameters(), *model.buffers()]
+        shadow = copy.deepcopy(model, {id(item): item for item in own_tensors})  # a forward may cache what it computes
         try:
-            wanted = _shapes(model(*fake))
+            wanted = _shapes(shadow(*fake))
         except Exception:  # the user's forward may refuse a size in any way
             return True
         own = set(program.graph_signature.user_inputs)

@@ -159,6 +159,28 @@ def test_a_batch_that_is_read_as_a_number_is_opened_again():
     torch.testing.assert_close(cut(*image(3)), reference(*image(3))[0])
 
 
+class Caches(nn.Module):
+    """As LeViT: the forward keeps what it computes, in a dictionary of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.kept = conv(3, 4), {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if "scale" not in self.kept:
+            self.kept["scale"] = self.conv.weight.square().mean()
+        return self.conv(x) * self.kept["scale"]
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_a_forward_that_caches_is_left_clean(dynamic: bool):
+    """A tensor of the trace that stays in the model would end its next call, or its copy."""
+    model = seeded(Caches())
+    trace(model, image(), dynamic=dynamic)
+    assert type(model(*image())) is torch.Tensor
+    assert all(type(value) in (torch.Tensor, nn.Parameter) for value in model.kept.values())
+
+
 def test_what_stays_fixed_is_noted():
     """Nothing, the size, or everything; a plain trace is of its example anyway and says nothing."""
     assert trace(seeded(Function(lambda m, x: m.a(x), a=conv(3, 4))), image(), dynamic=True).notes == ()

@@ -55,8 +55,8 @@ class MaskedReference:
             node = self.graph.nodes[value]
             for axis in self.graph.axes.get(value, {}):
                 if self.rewrite.changed(node, axis):
-                    gone = torch.ones(tensor.shape[axis], dtype=torch.bool)
-                    gone[torch.from_numpy(self.rewrite.kept(node, axis))] = False
+                    gone = torch.ones(tensor.shape[axis], dtype=torch.bool, device=tensor.device)
+                    gone[torch.from_numpy(self.rewrite.kept(node, axis)).to(tensor.device)] = False
                     tensor.index_fill_(axis, gone.nonzero().flatten(), 0)
             masked[name] = tensor
         return masked
@@ -87,7 +87,7 @@ class MaskedReference:
             return value
         for axis in self.graph.axes.get(node.name, {}):
             if self.rewrite.changed(node, axis):
-                value = value.index_select(axis, torch.from_numpy(self.rewrite.kept(node, axis)))
+                value = value.index_select(axis, torch.from_numpy(self.rewrite.kept(node, axis)).to(value.device))
         return value
 
     def _zeroed(self, node: fx.Node, value: Any) -> Any:
@@ -101,7 +101,7 @@ class MaskedReference:
                 sizes = list(value.shape)
                 sizes[axis] = shape[axis]
                 full = value.new_zeros(sizes)
-                value = full.index_copy(axis, torch.from_numpy(index.kept(self.rewrite.keep)), value)
+                value = full.index_copy(axis, torch.from_numpy(index.kept(self.rewrite.keep)).to(value.device), value)
         return value
 
 

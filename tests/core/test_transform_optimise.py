@@ -28,7 +28,7 @@ def checked(model: nn.Module, inputs: tuple[torch.Tensor, ...], **options) -> Tr
     assert result.peak_before == counted(model, inputs)
     assert result.peak_after == predicted(result.module, inputs) == counted(result.module, inputs)
     assert result.resident_after <= result.resident_before
-    assert result.peak_after <= 1.02 * result.peak_before or "channels_last" in result.applied
+    assert result.peak_after <= 1.02 * result.peak_before  # a little more may live where less is resident
     assert set(result.rejected).isdisjoint(result.applied)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     return result

@@ -28,7 +28,7 @@ LARGEST_MARGIN = 0.05
 GUARD = 0.01  # of the target, left between the confidence interval and the target if the widths permit it
 CERTAIN = 0.015  # width of the confidence interval of a ratio, relative, that needs no further rounds
 LONGER = 5
-SLACK = 0.05  # a model this far below the target wastes budget
+SLACK = 0.045  # a model this far below the target wastes budget
 
 
 @dataclass(frozen=True)

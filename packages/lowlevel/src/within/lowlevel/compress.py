@@ -87,8 +87,6 @@ def main(
     folder = new_run_directory(
         run_directory or settings.run or Path("runs") / f"{name.replace(':', '-')}-{settings.method}", resume=resume
     )
-    with atomic_write(folder / CONFIG) as temporary:
-        temporary.write_text(read.pretty_text)
     dense_peak = int(PeakMemory()(trace(dense, inputs)))
     limit = settings.budget_mib * MIB if settings.budget_mib is not None else dense_peak * (settings.fraction or 1.0)
     plan = _starting_plan(named, inputs, settings)
@@ -106,6 +104,8 @@ def main(
         rules=WidthRules(settings.step, settings.minimum),
         plan=plan,
     )
+    with atomic_write(folder / CONFIG) as temporary:  # a budget that cannot be met leaves an empty folder
+        temporary.write_text(read.pretty_text)
     tune(fit.model, named, images, settings, folder, resume=resume)
     fit.model.eval()
     save_model(fit.model, fit.plan, folder)

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from safetensors.torch import save_file
 from torch import nn
 
 from within.core.distill import OutputDistillation
 from within.core.errors import WithinError
 from within.core.files import atomic_write, new_run_directory
+from within.core.pruning.checkpoint import WEIGHTS, save_weights
 from within.core.train import TrainingResult, fit
 from within.core.train.launch import launch
 from within.core.train.randomness import preserved_randomness, seed_everything
@@ -103,9 +103,7 @@ def main(
             description=settings.name,
         )
     if launched.is_main:
-        weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-        with atomic_write(folder / "model.safetensors") as temporary:
-            save_file(weights, temporary, metadata={"network": settings.network, "config": settings.name})
+        save_weights(network, folder / WEIGHTS, {"network": settings.network, "config": settings.name})
     return result
 
 

@@ -39,8 +39,12 @@ def save_model(model: nn.Module, plan: Plan, directory: str | Path) -> None:
     save_weights(model, folder / WEIGHTS)
 
 
-def save_weights(model: nn.Module, path: str | Path) -> None:
-    """Writes the state of a model as safetensors; a tensor shared under several names is stored once."""
+def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes the state of a model as safetensors; a tensor shared under several names is stored once.
+
+    Raises:
+        WithinError: when the file cannot be written; an older one is untouched.
+    """
     stored: dict[str, torch.Tensor] = {}
     shared: dict[str, str] = {}
     first: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
@@ -51,8 +55,12 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
         else:
             first[key] = name
             stored[name] = tensor.detach().cpu().contiguous()
+    described = {"format": "pt", **(metadata or {}), **{f"shared:{name}": to for name, to in shared.items()}}
     with atomic_write(path) as temporary:
-        save_file(stored, temporary, metadata={"format": "pt", **{f"shared:{name}": to for name, to in shared.items()}})
+        try:
+            save_file(stored, temporary, metadata=described)
+        except SafetensorError as error:  # its only fault here is the disk
+            raise OSError(str(error)) from error
 
 
 def load_state(path: str | Path) -> dict[str, torch.Tensor]:

@@ -24,10 +24,9 @@ from torch import nn
 from within.core.bench import BenchResult
 from within.core.cost import Budget, Latency, Macs
 from within.core.device.measure import measure
-from within.core.device.runtimes import runtime
 from within.core.graph import Graph, trace
 from within.core.pruning import prune
-from within.core.pruning.measured_latency import MeasuredPruning, meet_latency
+from within.core.pruning.measured_latency import MeasuredPruning, deployed, meet_latency
 from within.lowlevel.models import build
 
 VECTORS = 30
@@ -59,7 +58,6 @@ class Deployment:
     network: str
     share: float
     runs: Mapping[str, Callable[[], object]]
-    graph: Graph
 
 
 def run(full: bool = False) -> BenchResult:
@@ -78,7 +76,11 @@ def run(full: bool = False) -> BenchResult:
             latency = Latency(table=Path(folder) / "latency.sqlite")
             latency, found = _prediction(latency, graph, 4 if full else 1)
             budgets = {share: _pruned(latency, graph, share, subject.step) for share in BUDGETS}
-            deployments += [_deployed(subject.name, share, latency, graph, met) for share, met in budgets.items()]
+            dense = deployed(graph.model, graph, latency)
+            deployments += [
+                Deployment(subject.name, share, {"dense": dense, "pruned": deployed(met.result.model, graph, latency)})
+                for share, met in budgets.items()
+            ]
             attempts = {f"{share:.0%}": _attempts(met) for share, met in budgets.items()}
             figures[subject.name] = found | {"budgets": attempts, "kernels": len(latency.table)}
     for deployment, measured in zip(deployments, _measured(deployments, 4 if full else 1), strict=True):
@@ -144,18 +146,11 @@ def _attempts(met: MeasuredPruning) -> dict[str, Any]:
     }
 
 
-def _deployed(network: str, share: float, latency: Latency, graph: Graph, met: MeasuredPruning) -> Deployment:
-    engine = runtime(latency.runtime, threads=latency.threads)
-    dense, pruned = (engine.load(model, graph.inputs) for model in (graph.model, met.result.model))
-    runs = {"dense": lambda: dense.run(graph.inputs), "pruned": lambda: pruned.run(graph.inputs)}
-    return Deployment(network, share, runs, graph)
-
-
 def _measured(deployments: Sequence[Deployment], times: int) -> list[dict[str, Any]]:
     ratios: list[list[NDArray[np.float64]]] = [[] for _ in deployments]
     for series in range(SERIES):
         for found, item in zip(ratios, deployments, strict=True):
-            timings = measure(item.runs, item.graph.inputs, repeats=ROUNDS * times, seed=SEED + series)
+            timings = measure(item.runs, (), repeats=ROUNDS * times, seed=SEED + series)
             pruned, dense = (np.array(timings[name].samples) for name in ("pruned", "dense"))
             found.append(pruned / dense / item.share)
     return [_use(np.concatenate(found)) for found in ratios]

@@ -7,6 +7,7 @@ class with smaller tensors and attributes, is preferred and returned when it com
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import torch
@@ -46,10 +47,16 @@ def slim(graph: Graph, kept: Kept, *, prefer: str = "module") -> nn.Module:
 
 
 def graph_module(graph: Graph, kept: Kept) -> torch.fx.GraphModule:
-    """Returns the cut model as a graph module with symbolic batch and spatial sizes where the model permits."""
+    """Returns the cut model as a graph module with symbolic batch and spatial sizes where the model permits.
+
+    Warns of sizes that stay those of the example inputs.
+    """
     dynamic = trace(graph.model, graph.inputs, dynamic=True, heads=graph.heads, grouped=graph.grouped)
-    if not _same_groups(dynamic, graph):
-        dynamic = graph  # sizes stay those of the example; the groups are those the decision was made for
+    for note in dynamic.notes:
+        warnings.warn(f"The cut model takes some sizes only as traced. {note}", stacklevel=3)
+    if not _same_groups(dynamic, graph):  # the groups must be those that the decision was made for
+        warnings.warn("The cut model takes inputs of the traced sizes only", stacklevel=3)
+        dynamic = graph
     return Rewrite(dynamic, dynamic.keep_masks(kept)).module()
 
 

@@ -71,31 +71,50 @@ class WidthSolution:
     rounds: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What is to be solved: the budgets with their limits, and the importance lost at each width of each group."""
+
+    graph: Graph
+    budgets: Sequence[Budget]
+    limits: Sequence[float]
+    curves: Sequence[NDArray[np.float64]]
+    rules: WidthRules
+    least: NDArray[np.int64]
+
+    def costs(self, widths: NDArray[np.int64]) -> list[float]:
+        return [float(budget.cost(self.graph, widths)) for budget in self.budgets]
+
+    def excess(self, widths: NDArray[np.int64]) -> float:
+        """Returns by how much the budgets are broken, summed as fractions of the limits."""
+        return sum(max(0.0, cost / limit - 1) for cost, limit in zip(self.costs(widths), self.limits, strict=True))
+
+    def step(self, position: int) -> int:
+        return self.rules.step_of(len(self.curves[position]) - 1)
+
+
 def solve_widths(graph: Graph, budgets: Sequence[Budget], scores: Scores, rules: WidthRules) -> WidthSolution:
     """Returns widths within all budgets that keep the most importance.
 
     Raises:
         InfeasibleBudget: when even the least widths break a budget, with the tightest one and what holds it.
     """
-    groups = graph.channel_groups()
     limits = [budget.resolve(graph) for budget in budgets]
-    least, full = rules.least(graph), graph.width_vector()
-    _check_attainable(graph, budgets, limits, least)
-    curves = [loss_curve(np.asarray(scores[group.name])) for group in groups]
-    widths, gap, rounds = full.copy(), 0.0, 0
+    curves = [loss_curve(np.asarray(scores[group.name])) for group in graph.channel_groups()]
+    problem = _Problem(graph, budgets, limits, curves, rules, rules.least(graph))
+    _check_attainable(problem)
+    widths, gap, rounds = graph.width_vector(), 0.0, 0
     for rounds in range(1, ROUNDS + 1):  # noqa: B007
-        costs = [float(budget.cost(graph, widths)) for budget in budgets]
-        if all(cost <= limit for cost, limit in zip(costs, limits, strict=True)):
+        if problem.excess(widths) <= 0:
             break
-        lower = np.maximum(least, np.minimum(np.ceil(widths * 0.75).astype(np.int64), widths))
-        solved = _round(graph, budgets, limits, curves, rules, widths, lower)
+        lower = np.maximum(problem.least, np.minimum(np.ceil(widths * 0.75).astype(np.int64), widths))
+        solved = _round(problem, widths, lower)
         if solved is None or np.array_equal(solved[0], widths):
-            widths = _cut_once(graph, budgets, limits, curves, rules, widths, least)
+            widths = _cut_once(problem, widths)
         else:
             widths, gap = solved
-    widths = _repair(graph, budgets, limits, curves, rules, widths, least)
-    widths = _grow(graph, budgets, limits, curves, rules, widths, full)
-    return WidthSolution(widths, tuple(float(budget.cost(graph, widths)) for budget in budgets), gap, rounds)
+    widths = _grow(problem, _repair(problem, widths))
+    return WidthSolution(widths, tuple(problem.costs(widths)), gap, rounds)
 
 
 def loss_curve(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,39 +126,31 @@ def loss_curve(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _round(
-    graph: Graph,
-    budgets: Sequence[Budget],
-    limits: Sequence[float],
-    curves: Sequence[NDArray[np.float64]],
-    rules: WidthRules,
-    widths: NDArray[np.int64],
-    lower: NDArray[np.int64],
+    problem: _Problem, widths: NDArray[np.int64], lower: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], float] | None:
     """One integer programme of the costs linearised at `widths`; nearer targets where the trust region is too small."""
     rows, fixed, bounds = [], [], []
-    for budget, limit in zip(budgets, limits, strict=True):
-        slope, constant = linearise(graph, budget, widths)
+    for budget, limit in zip(problem.budgets, problem.limits, strict=True):
+        slope, constant = linearise(problem.graph, budget, widths)
         current = constant + slope @ widths
         reachable = constant + slope @ lower
         target = np.maximum(limit, reachable + 0.02 * np.maximum(current - reachable, 0))
         rows.append(slope)
         fixed.append(constant)
         bounds.append(np.where(current > limit, np.minimum(target, current), np.maximum(limit, current)))
-    matrix = np.maximum(np.concatenate(rows), 0.0)
     points = []
-    for curve, low, size in zip(curves, lower, widths, strict=True):
+    for curve, low, size in zip(problem.curves, lower, widths, strict=True):
         allowed = np.arange(int(low), int(size) + 1)
         points.append((allowed, curve[allowed]))
-    steps = [rules.step_of(len(curve) - 1) for curve in curves]
     try:
         solution = fit_widths(
             points,
-            matrix,
+            np.maximum(np.concatenate(rows), 0.0),
             np.concatenate(bounds),
             fixed=np.concatenate(fixed),
-            step=steps,
+            step=[problem.step(position) for position in range(len(points))],
             minimum=[int(value) for value in lower],
-            group_names=[group.name for group in graph.channel_groups()],
+            group_names=[group.name for group in problem.graph.channel_groups()],
         )
     except InfeasibleBudget:
         return None
@@ -163,103 +174,74 @@ def linearise(
     return slope[None], np.array([base - slope @ widths])
 
 
-def _repair(
-    graph: Graph,
-    budgets: Sequence[Budget],
-    limits: Sequence[float],
-    curves: Sequence[NDArray[np.float64]],
-    rules: WidthRules,
-    widths: NDArray[np.int64],
-    least: NDArray[np.int64],
-) -> NDArray[np.int64]:
+def _repair(problem: _Problem, widths: NDArray[np.int64]) -> NDArray[np.int64]:
     for _ in range(10_000):
-        if _excess(graph, budgets, limits, widths) <= 0:
+        if problem.excess(widths) <= 0:
             return widths
-        widths = _cut_once(graph, budgets, limits, curves, rules, widths, least)
+        widths = _cut_once(problem, widths)
     raise AssertionError("cutting every group to its least width meets the budgets")
 
 
-def _excess(graph: Graph, budgets: Sequence[Budget], limits: Sequence[float], widths: NDArray[np.int64]) -> float:
-    return sum(
-        max(0.0, float(budget.cost(graph, widths)) / limit - 1) for budget, limit in zip(budgets, limits, strict=True)
-    )
-
-
-def _cut_once(
-    graph: Graph,
-    budgets: Sequence[Budget],
-    limits: Sequence[float],
-    curves: Sequence[NDArray[np.float64]],
-    rules: WidthRules,
-    widths: NDArray[np.int64],
-    least: NDArray[np.int64],
-) -> NDArray[np.int64]:
+def _cut_once(problem: _Problem, widths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Removes one step where it lowers the excess most for the importance it loses."""
-    excess = _excess(graph, budgets, limits, widths)
+    excess = problem.excess(widths)
     best: tuple[float, int, int] | None = None
     cuttable: list[tuple[float, int, int]] = []
-    for position, curve in enumerate(curves):
-        narrower = _narrower(int(widths[position]), rules.step_of(len(curve) - 1))
-        if narrower < least[position]:
+    for position, curve in enumerate(problem.curves):
+        narrower = _narrower(int(widths[position]), problem.step(position))
+        if narrower < problem.least[position]:
             continue
-        other = widths.copy()
-        other[position] = narrower
-        gain = excess - _excess(graph, budgets, limits, other)
+        gain = excess - problem.excess(_with_width(widths, position, narrower))
         loss = float(curve[narrower] - curve[widths[position]]) + 1e-12
         cuttable.append((loss, position, narrower))
         if gain > 0 and (best is None or gain / loss > best[0]):
             best = (gain / loss, position, narrower)
     if best is None:  # no single step lowers the peak (ties): take the cheapest step among the groups that hold it
-        held = _holding(graph, budgets, limits, widths)
+        held = _holding(problem, widths)
         candidates = [entry for entry in cuttable if entry[1] in held] or cuttable
         if not candidates:
             raise WithinError("No channel is left to cut, and a budget is still broken", todo="raise the budget")
-        _, position, narrower = min(candidates)
-    else:
-        _, position, narrower = best
-    result = widths.copy()
-    result[position] = narrower
-    return result
+        best = min(candidates)
+    return _with_width(widths, *best[1:])
 
 
-def _holding(graph: Graph, budgets: Sequence[Budget], limits: Sequence[float], widths: NDArray[np.int64]) -> set[int]:
+def _holding(problem: _Problem, widths: NDArray[np.int64]) -> set[int]:
+    """Returns the groups on which a broken budget depends."""
     held: set[int] = set()
-    for budget, limit in zip(budgets, limits, strict=True):
-        slope, constant = linearise(graph, budget, widths)
+    for budget, limit in zip(problem.budgets, problem.limits, strict=True):
+        slope, constant = linearise(problem.graph, budget, widths)
         for row in np.flatnonzero(constant + slope @ widths > limit):
             held |= set(np.flatnonzero(slope[row] > 0).tolist())
     return held
 
 
-def _grow(
-    graph: Graph,
-    budgets: Sequence[Budget],
-    limits: Sequence[float],
-    curves: Sequence[NDArray[np.float64]],
-    rules: WidthRules,
-    widths: NDArray[np.int64],
-    full: NDArray[np.int64],
-) -> NDArray[np.int64]:
+def _grow(problem: _Problem, widths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Gives steps back, the most important first, while every exact cost stays within its limit."""
     closed: set[int] = set()
     while True:
         options = []
-        for position, curve in enumerate(curves):
-            if position in closed or widths[position] >= full[position]:
+        for position, curve in enumerate(problem.curves):
+            full = len(curve) - 1
+            if position in closed or widths[position] >= full:
                 continue
-            wider = _wider(int(widths[position]), rules.step_of(len(curve) - 1), int(full[position]))
+            wider = _wider(int(widths[position]), problem.step(position), full)
             options.append(
                 (float(curve[widths[position]] - curve[wider]) / (wider - widths[position]), position, wider)
             )
         if not options:
             return widths
         for _, position, wider in sorted(options, reverse=True):
-            other = widths.copy()
-            other[position] = wider
-            if _excess(graph, budgets, limits, other) <= 0:
+            other = _with_width(widths, position, wider)
+            if problem.excess(other) <= 0:
                 widths = other
                 break
             closed.add(position)
+
+
+def _with_width(widths: NDArray[np.int64], position: int, width: int) -> NDArray[np.int64]:
+    other = widths.copy()
+    other[position] = width
+    return other
 
 
 def _narrower(width: int, step: int) -> int:
@@ -270,20 +252,15 @@ def _wider(width: int, step: int, full: int) -> int:
     return min(full, (width // step + 1) * step)
 
 
-def _check_attainable(
-    graph: Graph, budgets: Sequence[Budget], limits: Sequence[float], least: NDArray[np.int64]
-) -> None:
-    worst: tuple[float, Budget, float, float] | None = None
-    for budget, limit in zip(budgets, limits, strict=True):
-        cost = float(budget.cost(graph, least))
-        if cost > limit and (worst is None or cost / limit > worst[0]):
-            worst = (cost / limit, budget, cost, limit)
-    if worst is not None:
-        _, budget, cost, limit = worst
+def _check_attainable(problem: _Problem) -> None:
+    costs = problem.costs(problem.least)
+    broken = [entry for entry in zip(problem.budgets, costs, problem.limits, strict=True) if entry[1] > entry[2]]
+    if broken:
+        budget, cost, limit = max(broken, key=lambda entry: entry[1] / entry[2])
         raise InfeasibleBudget(
             f"The budget cannot be met: {budget.cost.name} is at least {cost:,.0f} {budget.cost.unit} at the least "
             f"widths, and the limit is {limit:,.0f}",
-            where=what_holds(graph, budget, least),
+            where=what_holds(problem.graph, budget, problem.least),
             todo="raise the budget, lower minimum=, protect fewer layers, or choose smaller inputs",
         )
 

@@ -25,9 +25,9 @@ rows = [
     },
     *(
         {
-            "name": f"DnCNN-S-{sigma} (SaoYan), {folder}",
-            "network": "dncnn_s",
-            "weights": f"dncnn_s{sigma}_bn_saoyan.safetensors",
+            "name": f"{title} (SaoYan), {folder}, sigma {sigma}",
+            "network": network,
+            "weights": weights.format(sigma=sigma),
             "protocol": f"{folder.lower()}_sigma{sigma}_kair",
             "metric": "psnr_float_rgb",
             "reference": reference,
@@ -36,23 +36,11 @@ rows = [
             "images": _images[folder],
             "slow": folder == "BSD68",
         }
-        for folder, references in _saoyan.items()
-        for sigma, reference in references.items()
-    ),
-    *(
-        {
-            "name": f"DnCNN-B (SaoYan), {folder}, sigma {sigma}",
-            "network": "dncnn_b",
-            "weights": "dncnn_b_bn_saoyan.safetensors",
-            "protocol": f"{folder.lower()}_sigma{sigma}_kair",
-            "metric": "psnr_float_rgb",
-            "reference": reference,
-            "origin": _authors,
-            "gt": folder,
-            "images": _images[folder],
-            "slow": folder == "BSD68",
-        }
-        for folder, references in _saoyan_blind.items()
+        for title, network, weights, figures in (
+            ("DnCNN-S", "dncnn_s", "dncnn_s{sigma}_bn_saoyan.safetensors", _saoyan),
+            ("DnCNN-B", "dncnn_b", "dncnn_b_bn_saoyan.safetensors", _saoyan_blind),
+        )
+        for folder, references in figures.items()
         for sigma, reference in references.items()
     ),
     *(

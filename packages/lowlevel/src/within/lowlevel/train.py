@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from within.core.cli.configuration import load_config
 from within.core.distill import OutputDistillation
 from within.core.errors import WithinError
 from within.core.files import atomic_write, new_run_directory
@@ -141,14 +142,7 @@ def _read(config: str | Path | Mapping[str, Any], processes: int) -> Config:
     path = Path(config)
     if path.suffix in (".yml", ".yaml"):
         return Config(settings_from_options(read_options(path), processes))
-    if not path.is_file():
-        raise WithinError("There is no such configuration", where=str(path))
-    try:
-        return Config.fromfile(path)
-    except Exception as error:  # it is a Python file: anything can go wrong in it
-        raise WithinError(
-            f"The configuration does not load ({type(error).__name__}: {error})", where=str(path)
-        ) from error
+    return load_config(path)
 
 
 def _network(settings: TrainingSettings) -> nn.Module:

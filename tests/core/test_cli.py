@@ -145,6 +145,7 @@ def test_interrupt_is_one_line_and_exit_130(plugins):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     assert process.stderr is not None
     assert process.stderr.readline() == "ready\n"

@@ -96,7 +96,7 @@ def _macs_widths(graph: Graph, fraction: float, curves: Curves, rules: WidthRule
         current = float(budget.cost(graph, widths))
         if current <= limit:
             break
-        slope, constant = linearise(graph, budget, widths)
+        slope, constant = linearise(graph, budget, widths, rules)
         lower = np.maximum(least, np.minimum(np.ceil(widths * 0.75).astype(np.int64), widths))
         reachable = float((constant + slope @ lower)[0])
         target = max(limit, reachable + 0.05 * (current - reachable))

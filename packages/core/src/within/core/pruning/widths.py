@@ -24,6 +24,7 @@ from within.core.errors import WithinError
 from within.core.graph import Graph
 from within.core.pruning.importance import Scores
 from within.core.solve import InfeasibleBudget, fit_widths
+from within.core.solve.solution import number
 
 ROUNDS = 40
 
@@ -131,7 +132,7 @@ def _round(
     """One integer programme of the costs linearised at `widths`; nearer targets where the trust region is too small."""
     rows, fixed, bounds = [], [], []
     for budget, limit in zip(problem.budgets, problem.limits, strict=True):
-        slope, constant = linearise(problem.graph, budget, widths)
+        slope, constant = linearise(problem.graph, budget, widths, problem.rules)
         current = constant + slope @ widths
         reachable = constant + slope @ lower
         target = np.maximum(limit, reachable + 0.02 * np.maximum(current - reachable, 0))
@@ -158,19 +159,22 @@ def _round(
 
 
 def linearise(
-    graph: Graph, budget: Budget, widths: NDArray[np.int64]
+    graph: Graph, budget: Budget, widths: NDArray[np.int64], rules: WidthRules
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns (rows, constants) of a cost near `widths`: one row an operator for peak memory, else one row."""
+    """Returns (rows, constants) of a cost near `widths`: one row an operator for peak memory, else one row.
+
+    Differences are taken to allowed widths: a measured latency is measured there.
+    """
     if isinstance(budget.cost, PeakMemory):
         return budget.cost.rows(graph, widths)
     base = float(budget.cost(graph, widths))
     slope = np.zeros(len(widths))
-    for position, width in enumerate(widths):
-        delta = max(1, int(width) // 8)
-        if width > delta:
-            other = widths.copy()
-            other[position] -= delta
-            slope[position] = (base - float(budget.cost(graph, other))) / delta
+    for position, (group, width) in enumerate(zip(graph.channel_groups(), widths.tolist(), strict=True)):
+        step = rules.step_of(group.size)
+        narrower = _narrower(width - max(step, width // 8) + 1, step)
+        if narrower > 0:
+            cost = float(budget.cost(graph, _with_width(widths, position, narrower)))
+            slope[position] = (base - cost) / (width - narrower)
     return slope[None], np.array([base - slope @ widths])
 
 
@@ -209,7 +213,7 @@ def _holding(problem: _Problem, widths: NDArray[np.int64]) -> set[int]:
     """Returns the groups on which a broken budget depends."""
     held: set[int] = set()
     for budget, limit in zip(problem.budgets, problem.limits, strict=True):
-        slope, constant = linearise(problem.graph, budget, widths)
+        slope, constant = linearise(problem.graph, budget, widths, problem.rules)
         for row in np.flatnonzero(constant + slope @ widths > limit):
             held |= set(np.flatnonzero(slope[row] > 0).tolist())
     return held
@@ -258,8 +262,8 @@ def _check_attainable(problem: _Problem) -> None:
     if broken:
         budget, cost, limit = max(broken, key=lambda entry: entry[1] / entry[2])
         raise InfeasibleBudget(
-            f"The budget cannot be met: {budget.cost.name} is at least {cost:,.0f} {budget.cost.unit} at the least "
-            f"widths, and the limit is {limit:,.0f}",
+            f"The budget cannot be met: {budget.cost.name} is at least {number(cost)} {budget.cost.unit} at the least "
+            f"widths, and the limit is {number(limit)}",
             where=what_holds(problem.graph, budget, problem.least),
             todo="raise the budget, lower minimum=, protect fewer layers, or choose smaller inputs",
         )

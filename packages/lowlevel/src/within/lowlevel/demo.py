@@ -19,7 +19,8 @@ JOB = {
     "size": (512, 512),
     "fraction": 0.5,
     "method": "whole",
-    "fine_tuning": {"iterations": 300, "batch_size": 8, "patch_size": 64, "learning_rate": 5e-4},
+    "step": 1,
+    "fine_tuning": {"iterations": 1200, "batch_size": 8, "patch_size": 64, "learning_rate": 2e-3},
 }
 
 

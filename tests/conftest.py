@@ -1,15 +1,25 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests; shapes and types of networks, losses, metrics and data are checked while tests run."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
+
+CHECKED = [f"within.lowlevel.{part}" for part in ("models", "losses", "metrics", "data")]
+checker = ModuleType("within_tests_checker")
+checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # type: ignore[attr-defined]  # int passes for float
+sys.modules[checker.__name__] = checker
+install_import_hook(CHECKED, f"{checker.__name__}.check")
 
 
 @pytest.fixture(scope="session")

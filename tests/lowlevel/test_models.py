@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -289,3 +290,9 @@ def test_unknown_names_are_answered_with_close_ones() -> None:
 def test_impossible_scales_are_refused(name: str) -> None:
     with pytest.raises(WithinError, match="choose"):
         build(name, scale=5)
+
+
+def test_shapes_are_checked_while_tests_run():
+    """Would catch a hook that is installed too late, so that no annotation is compared with a real tensor."""
+    with pytest.raises(TypeCheckError):
+        build("dncnn_s", depth=3, width=8)(torch.zeros(1, 8, 8))

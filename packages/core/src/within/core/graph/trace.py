@@ -134,9 +134,11 @@ def _fixed_axes(program: torch.export.ExportedProgram, batch_is_open: bool = Fal
     for name, shape in _input_shapes(program):
         if len(shape) < 3:
             continue
-        fixed = [f"axis {axis} at {size}" for axis, size in enumerate(shape) if axis != 1 and not is_open(size)]
-        if batch_is_open:
-            fixed = fixed[1:]
+        fixed = [
+            f"axis {axis} at {size}"
+            for axis, size in enumerate(shape)
+            if not is_open(size) and (axis > 1 and size != 1 or axis == 0 and not batch_is_open)  # 1 is broadcast
+        ]
         if fixed:
             notes.append(f"The model fixes {name}: {', '.join(fixed)}")
     return tuple(notes)

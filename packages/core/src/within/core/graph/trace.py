@@ -137,7 +137,7 @@ def _fixed_axes(program: torch.export.ExportedProgram, batch_is_open: bool = Fal
         fixed = [
             f"axis {axis} at {size}"
             for axis, size in enumerate(shape)
-            if not is_open(size) and (axis > 1 and size != 1 or axis == 0 and not batch_is_open)  # 1 is broadcast
+            if not is_open(size) and ((axis > 1 and size != 1) or (axis == 0 and not batch_is_open))  # 1 is broadcast
         ]
         if fixed:
             notes.append(f"The model fixes {name}: {', '.join(fixed)}")

@@ -68,7 +68,7 @@ figure { margin: 14px 0 18px; }
 .band-2 { fill: var(--b2); background: var(--b2); } .band-3 { fill: var(--b3); background: var(--b3); }
 .band-4 { fill: var(--b4); background: var(--b4); } .band-5 { fill: var(--b5); background: var(--b5); }
 .band-6 { fill: var(--b6); background: var(--b6); }
-.strip { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 10px; }
+.strip { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; }
 .strip figure { margin: 0; }
 .strip img { width: 100%; display: block; border-radius: 6px; background: var(--panel); }
 .strip figcaption { font-size: 0.87rem; padding-top: 4px; display: flex; justify-content: space-between; gap: 8px; }
@@ -89,7 +89,8 @@ details summary { cursor: pointer; color: var(--muted); margin: 8px 0; }
   @page { margin: 14mm; }
   html { font-size: 11px; } body { font-size: 11px; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   main { max-width: none; padding: 0; } .plot { min-width: 0; } .scroll { overflow: visible; }
-  .tiles, .strip { grid-template-columns: repeat(4, minmax(0, 1fr)); } h2 { margin-top: 24px; }
+  .tiles { grid-template-columns: repeat(4, minmax(0, 1fr)); } h2 { margin-top: 24px; }
+  .strip { grid-template-columns: repeat(5, minmax(0, 1fr)); }
   figure, .tile, tr, .strip { break-inside: avoid; } h2, h3 { break-after: avoid; } .hover { display: none; }
 }
 """

@@ -211,7 +211,7 @@ def test_the_profiler_sees_live_bytes_and_workspace(capfd: pytest.CaptureFixture
 
 def test_resident_memory_of_a_known_block() -> None:
     """Would catch a high-water mark that is not set back between readings."""
-    for mebibytes in (64, 16):
+    for mebibytes in (96, 48):  # the C library may keep, and so reuse, blocks of up to 32 MiB
         peak = resident_peak(lambda size=mebibytes: torch.ones(size * MIB // 4))
         assert abs(peak.bytes - mebibytes * MIB) < 2 * MIB
         assert abs(peak.left) < 2 * MIB

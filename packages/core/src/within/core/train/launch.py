@@ -9,6 +9,7 @@ module is wrapped with `device_ids=None` on CPU.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import warnings
 from dataclasses import dataclass
@@ -108,4 +109,5 @@ def _join(device: torch.device) -> None:
 
 def _leave() -> None:
     if dist.is_initialized():
+        gc.collect()  # a wrapped module that is still around would keep the group's threads beyond the interpreter
         dist.destroy_process_group()

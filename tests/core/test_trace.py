@@ -197,3 +197,26 @@ def test_several_inputs_and_outputs():
     assert graph.input_names == ("inputs_0", "inputs_1")
     assert [node.name for node in graph.output_nodes] == ["conv2d", "conv2d_1"]
     assert graph.shapes["conv2d_1"] == (2, 4, 8, 8)
+
+
+class KeepsPlainTensor(nn.Module):
+    """Holds a tensor that is neither parameter nor buffer, and moves it to the input's type in every forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.full((1, 3, 1, 1), 0.5)
+        self.convolution = nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.mean = self.mean.type_as(image)
+        return self.convolution(image - self.mean)
+
+
+def test_plain_tensors_of_a_model_are_traced_and_left_alone():
+    """Would catch a check of dynamic shapes that cannot copy such a model, or leaves a tensor without data in it."""
+    model = KeepsPlainTensor()
+    for _ in range(2):
+        graph = trace(model, (torch.rand(1, 3, 8, 8),), dynamic=True)
+        assert not graph.notes
+        assert type(model.mean) is torch.Tensor
+        assert bool(model(torch.zeros(2, 3, 10, 12)).any())

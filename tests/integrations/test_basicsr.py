@@ -16,6 +16,7 @@ from within.core.pruning import load, prune, save
 from within.lowlevel.basicsr import arch_registry, build_basicsr, register
 from within.lowlevel.basicsr_training import settings_from_options
 from within.lowlevel.data import FolderImages, LmdbImages, read_image, write_image, write_lmdb
+from within.lowlevel.data.sample_images import sample_image
 from within.lowlevel.evaluations import evaluate_file
 from within.lowlevel.metrics import psnr, ssim
 from within.lowlevel.models import build, restore
@@ -179,6 +180,28 @@ def test_basicsr_network_is_pruned_to_half_its_widths(tmp_path):
     loaded = load(tmp_path / "half", lambda: build_basicsr("EDSR")).eval()
     with torch.no_grad():
         assert torch.equal(loaded(*inputs), result.model.eval()(*inputs))
+
+
+def test_basicsr_network_is_compressed_from_end_to_end(tmp_path, capsys):
+    """Would catch a job that knows our own networks only: fitted, fine-tuned, measured, evaluated and exported."""
+    torch.manual_seed(0)
+    arguments = {"num_feat": 16, "num_block": 2, "upscale": 2}
+    save_file(build_basicsr("EDSR", **arguments).state_dict(), tmp_path / "edsr.safetensors")
+    for name in ("camera", "chelsea"):
+        write_image(tmp_path / "photographs" / f"{name}.png", sample_image(name)[:64, :64].repeat(3, 2)[..., :3])
+    options = [f"--set=arguments.{key}={value}" for key, value in arguments.items()]
+    options += ["--set=fine_tuning.iterations=2", "--set=fine_tuning.patch_size=16", "--set=calibration=8"]
+    photographs = tmp_path / "photographs"
+    code = main([
+        "lowlevel", "compress", "-n", "basicsr:EDSR", "-w", str(tmp_path / "edsr.safetensors"), "--data",
+        str(photographs), "--test", str(photographs), "--size", "48x48", "--fraction", "0.7", "--run",
+        str(tmp_path / "run"), "--set=runtime=None", "--set=step=1", *options, "--json",
+    ])  # fmt: skip
+    assert code == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    assert metrics["budgets"][0]["achieved"] <= metrics["budgets"][0]["limit"]
+    assert main(["lowlevel", "eval", "-w", str(tmp_path / "run"), "--data", str(photographs), "--json"]) == 0
+    assert main(["lowlevel", "export", str(tmp_path / "run"), str(tmp_path / "edsr.onnx"), "--json"]) == 0
 
 
 def test_basicsr_network_runs_in_tiles():

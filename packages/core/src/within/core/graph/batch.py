@@ -69,10 +69,10 @@ def is_open(size: int | torch.SymInt) -> bool:
 
 def agrees(program: torch.export.ExportedProgram, model: nn.Module, inputs: Inputs) -> bool:
     """Whether a program has output shapes as the model at given inputs (or the model does not take them either)."""
+    own_tensors = [*model.parameters(), *model.buffers()]
+    shadow = copy.deepcopy(model, {id(item): item for item in own_tensors})  # a forward may cache what it computes
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = [mode.from_tensor(item) if isinstance(item, torch.Tensor) else item for item in inputs]
-        own_tensors = [*model.parameters(), *model.buffers()]
-        shadow = copy.deepcopy(model, {id(item): item for item in own_tensors})  # a forward may cache what it computes
         try:
             wanted = _shapes(shadow(*fake))
         except Exception:  # the user's forward may refuse a size in any way

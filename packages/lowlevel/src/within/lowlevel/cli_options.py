@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,16 +33,9 @@ def read_settings(texts: Sequence[str] | None) -> dict[str, Any]:
     Raises:
         WithinError: when a text has no `=` or no valid name.
     """
-    found = {}
-    for text in texts or ():
-        name, separator, value = text.partition("=")
-        if not separator or not all(part.isidentifier() for part in name.split(".")):
-            raise WithinError(f"{text!r} is not name=value", where="--set", todo="write for instance --set width=32")
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name] = value
-    return found
+    from within.core.cli.factory import parse_arguments
+
+    return parse_arguments(texts, dotted=True)
 
 
 def from_file(config: Path | None, given: Mapping[str, Any]) -> bool:

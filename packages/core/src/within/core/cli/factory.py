@@ -93,8 +93,12 @@ def build_model(name: str, arguments: Mapping[str, Any] | None = None) -> torch.
     return model
 
 
-def parse_arguments(texts: Sequence[str] | None) -> dict[str, Any]:
+def parse_arguments(texts: Sequence[str] | None, *, dotted: bool = False) -> dict[str, Any]:
     """Reads `name=value` pairs; a value that is a Python literal is taken as one, else as a string.
+
+    Arguments:
+        texts: the pairs.
+        dotted: names of nested settings, `fine_tuning.iterations`, are valid too.
 
     Raises:
         WithinError: when a text has no `=` or no valid name.
@@ -102,7 +106,8 @@ def parse_arguments(texts: Sequence[str] | None) -> dict[str, Any]:
     arguments = {}
     for text in texts or ():
         name, separator, value = text.partition("=")
-        if not separator or not name.isidentifier():
+        parts = name.split(".") if dotted else [name]
+        if not separator or not all(part.isidentifier() for part in parts):
             raise WithinError(f"{text!r} is not name=value", where="--set", todo="write for instance --set width=32")
         try:
             arguments[name] = ast.literal_eval(value)

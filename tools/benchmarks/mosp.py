@@ -97,7 +97,7 @@ CASES = (
     ),
     Case(
         "DnCNN-25 at 3/4", "dncnn_merged", "dncnn_25_bnmerged_kair.safetensors", 0.75, (256, 256), "BSD400_part",
-        "set12_sigma25_kair", "Set12", sigma=25.0, short=220, allowed_loss=0.3,
+        "set12_sigma25_kair", "Set12", sigma=25.0, short=100, allowed_loss=0.3,
         fine_tuning=FineTuning(iterations=500, batch_size=16, patch_size=48, learning_rate=5e-4),
     ),
 )  # fmt: skip

@@ -35,7 +35,7 @@ def test_methods_are_read_from_their_files():
 
 
 def test_bench_prints_its_json_last_and_fails_with_its_threshold(tmp_path, monkeypatch, capfd):
-    """Would catch a table after the object, and a missed threshold that ends in exit code 0."""
+    """Would catch a table after the object, a missed threshold that ends in exit code 0, a whole study not stored."""
     for name, passed in (("good", True), ("bad", False)):
         (tmp_path / f"{name}.py").write_text(
             "from within.core.bench import BenchResult\n"
@@ -43,9 +43,13 @@ def test_bench_prints_its_json_last_and_fails_with_its_threshold(tmp_path, monke
             f"    return BenchResult({name!r}, {passed}, {{'full': full}}, ('a', 'b'), [(1, 2.5)])\n"
         )
     monkeypatch.setattr("within.core.bench.benchmark_folder", lambda: tmp_path)
+    monkeypatch.setattr("within.core.cli.bench.benchmark_folder", lambda: tmp_path)
     assert main(["bench", "good", "--full"]) == 0
     last = capfd.readouterr().out.splitlines()[-1]
     assert json.loads(last) == {"bench": "good", "passed": True, "figures": {"full": True}}
+    stored = json.loads((tmp_path / "results" / "good.json").read_text())
+    assert stored["figures"] == {"full": True}
+    assert stored["provenance"]["machine"]
     assert main(["bench", "bad", "--json"]) == 1
     assert only_object(capfd.readouterr().out)["passed"] is False
     assert main(["bench", "all"]) == 1

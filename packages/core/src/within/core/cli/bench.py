@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from within.core.bench import BenchResult, benchmark_names, run_benchmark
+from within.core.bench import BenchResult, benchmark_folder, benchmark_names, run_benchmark
 from within.core.cli.output import Json, console, print_json, standard_output_for_json
+from within.core.files import write_json
 from within.core.progress import track
 
 ALL = "all"
@@ -37,6 +40,9 @@ def bench(name: Name = None, full: Full = False, as_json: Json = False) -> None:
         else:
             results = []
             result = run_benchmark(name, full=full)
+        if full:
+            for each in results or [result]:
+                _store(each)
     if as_json:
         print(result.json(), flush=True)
     else:
@@ -44,6 +50,15 @@ def bench(name: Name = None, full: Full = False, as_json: Json = False) -> None:
             each.print()
     if not result.passed:
         raise typer.Exit(1)
+
+
+def _store(result: BenchResult) -> None:
+    """Writes what a whole study found beside the benches, with date, commit, machine and command."""
+    from within.core.report.provenance import collect_provenance
+
+    record = json.loads(result.json()) | {"provenance": asdict(collect_provenance())}
+    path = benchmark_folder() / "results" / f"{result.name}.json"
+    write_json(path, record)
 
 
 def _list(as_json: bool) -> None:

@@ -6,7 +6,7 @@ free transforms -> compactors on long skips -> input statistics -> elimination o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -98,6 +98,7 @@ def measure_network(
     compactors: bool | Sequence[compactor.LongSkip] = False,
     steps: Sequence[Step] = (),
     probe_batches: int = 1,
+    known: dict[Hashable, float] | None = None,
 ) -> Measured:
     """Measures a network on calibration data.
 
@@ -108,6 +109,7 @@ def measure_network(
         compactors: True puts them on all long skips; or the skips to put them on.
         steps: plan steps that made `model`.
         probe_batches: how many of the batches the sensitivities are measured on.
+        known: losses of the same network with other compactors; see `probe`.
     """
     if not batches:
         raise WithinError("There are no calibration data", where="fit_memory")
@@ -126,7 +128,7 @@ def measure_network(
     if skips and compactor.rebase(calibrated, moments):
         moments = input_moments(calibrated, batches)
     ranks = elimination(calibrated, moments=moments)
-    curves = probe(calibrated, ranks, moments, list(batches)[:probe_batches])
+    curves = probe(calibrated, ranks, moments, list(batches)[:probe_batches], known=known)
     return Measured(trace(network, inputs), calibrated, moments, ranks, curves, done, skips)
 
 
@@ -189,20 +191,22 @@ def fit_memory(
     """
     rules = rules or WidthRules(step=4)
     base = plan or Plan(type(model).__name__, input_specs(inputs))
+    solution: mosp.MemorySolution | None = None
     if measured is None:
         offered: bool | tuple[compactor.LongSkip, ...] = compactors
+        known: dict[Hashable, float] = {}
         for _ in range(3):
-            measured = measure_network(model, inputs, batches, compactors=offered, steps=base.steps)
+            measured = measure_network(model, inputs, batches, compactors=offered, steps=base.steps, known=known)
             solution = choose_widths(measured, limit, rules, method, stride=stride)
             cut = compactor.widths_of_compactors(measured.deployed, solution.widths)
             useful = tuple(skip for number, skip in enumerate(measured.skips) if _is_cut(cut.get(number)))
             if len(useful) == len(measured.skips):
                 break
-            offered = useful or False
+            offered, solution = useful or False, None
     assert measured is not None
     target = float(limit)
     for _ in range(4):
-        solution = choose_widths(measured, target, rules, method, stride=stride)
+        solution = solution or choose_widths(measured, target, rules, method, stride=stride)
         kept = keep_most_important(measured.deployed, measured.ranks, solution.widths)
         repaired = reconstruct(measured.calibrated, kept, measured.moments)
         graph = trace(repaired, inputs)
@@ -210,7 +214,7 @@ def fit_memory(
         peak = int(PeakMemory()(trace(slim_model, inputs)))
         if peak <= limit:
             break
-        target *= limit / peak * 0.999  # the rewritten graph holds something that the prediction did not know
+        target, solution = target * limit / peak * 0.999, None  # the rewritten graph holds something that the prediction did not know
     else:
         raise InfeasibleBudget(f"The slim network keeps {peak:,} bytes alive, and the limit is {limit:,.0f}")
     first = batches[0] if isinstance(batches[0], (tuple, list)) else (batches[0],)

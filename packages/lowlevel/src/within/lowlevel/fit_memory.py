@@ -214,7 +214,8 @@ def fit_memory(
         peak = int(PeakMemory()(trace(slim_model, inputs)))
         if peak <= limit:
             break
-        target, solution = target * limit / peak * 0.999, None  # the rewritten graph holds something that the prediction did not know
+        # the rewritten graph holds something that the prediction did not know
+        target, solution = target * limit / peak * 0.999, None
     else:
         raise InfeasibleBudget(f"The slim network keeps {peak:,} bytes alive, and the limit is {limit:,.0f}")
     first = batches[0] if isinstance(batches[0], (tuple, list)) else (batches[0],)

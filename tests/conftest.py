@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start, so that their bits are the same
+
 import pytest
 import torch
 from beartype import BeartypeConf, beartype

@@ -12,8 +12,8 @@ from torch import nn
 
 from within.core.errors import WithinError
 from within.core.files import atomic_write, new_run_directory, write_json
+from within.core.plan import Plan, input_specs
 from within.core.pruning import save_model
-from within.core.pruning.plan import Plan, input_specs
 
 
 @contextmanager

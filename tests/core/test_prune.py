@@ -173,7 +173,7 @@ def test_truncated_weights_are_refused(tmp_path) -> None:  # type: ignore[no-unt
 
 def test_a_plan_calls_nothing_outside_the_project(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Would catch a plan file that runs foreign code when it is loaded."""
-    from within.core.pruning.plan import Plan, Step, input_specs
+    from within.core.plan import Plan, Step, input_specs
 
     plan = Plan("Residual", input_specs(INPUTS), (Step("os:system", {"command": "true"}),))
     with pytest.raises(WithinError, match="only call functions of this project"):

@@ -23,14 +23,14 @@ from typing import Any
 from torch import nn
 
 from within.core.bench import BenchResult
+from within.core.checkpoint import PLAN, WEIGHTS
 from within.core.cost import Macs, PeakMemory
 from within.core.device.memory import live_graph_measured
 from within.core.errors import WithinError
 from within.core.graph import trace
 from within.core.parallel import map as parallel_map
+from within.core.plan import Plan, input_specs
 from within.core.pruning import load, read_plan, save_model
-from within.core.pruning.checkpoint import PLAN, WEIGHTS
-from within.core.pruning.plan import Plan, input_specs
 from within.core.pruning.widths import WidthRules
 from within.lowlevel.compress_job import calibration_batches, job_images, job_inputs, job_network, tune
 from within.lowlevel.compress_settings import CompressSettings, FineTuning

@@ -17,12 +17,12 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from within.core.checkpoint import save_model
 from within.core.cli.configuration import load_config
 from within.core.cost import PeakMemory
 from within.core.files import atomic_write, new_run_directory
 from within.core.graph import trace
-from within.core.pruning.checkpoint import save_model
-from within.core.pruning.plan import Plan, input_specs
+from within.core.plan import Plan, input_specs
 from within.core.pruning.widths import WidthRules
 from within.core.report import ReportContent, write_report
 from within.lowlevel.compress_job import calibration_batches, job_images, job_inputs, job_network, test_set, tune

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from within.core.checkpoint import load_into, load_state, save_weights
 from within.core.device import OnnxModel, export_onnx
 from within.core.errors import WithinError
+from within.core.plan import input_specs
 from within.core.pruning import Plan, apply, read_plan
-from within.core.pruning.checkpoint import load_into, load_state, save_weights
-from within.core.pruning.plan import input_specs
 from within.lowlevel.named_network import NamedNetwork, builder, open_network, with_attributes
 
 KEYS = ("network", "weights", "arguments", "output", "size", "sigma", "opset", "dynamic")

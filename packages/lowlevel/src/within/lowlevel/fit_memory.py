@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from within.core.cost import PeakMemory
 from within.core.errors import WithinError
 from within.core.graph import Graph, trace
+from within.core.plan import Plan, Step, input_specs
 from within.core.pruning.importance.elimination import elimination
 from within.core.pruning.masked import masked_slim_error
-from within.core.pruning.plan import Plan, Step, input_specs
 from within.core.pruning.prune import cut_step, keep_most_important
 from within.core.pruning.reconstruction import reconstruct
 from within.core.pruning.sensitivity import SensitivityCurve, probe

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from within.core import transform
-from within.core.pruning.plan import Plan, Step
+from within.core.plan import Plan, Step
 
 FUNCTION = "within.lowlevel.free_transforms:replay"
 

@@ -18,10 +18,10 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from within.core.checkpoint import PLAN, WEIGHTS, load_into, load_state
 from within.core.cli.configuration import load_config
 from within.core.errors import WithinError
 from within.core.pruning import Plan, load, read_plan
-from within.core.pruning.checkpoint import PLAN, WEIGHTS, load_into, load_state
 from within.lowlevel.models import build, variant
 from within.lowlevel.weights import load_weights
 

@@ -16,11 +16,11 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from within.core.checkpoint import WEIGHTS, save_weights
 from within.core.cli.configuration import load_config
 from within.core.distill import OutputDistillation
 from within.core.errors import WithinError
 from within.core.files import atomic_write, new_run_directory
-from within.core.pruning.checkpoint import WEIGHTS, save_weights
 from within.core.train import TrainingResult, fit
 from within.core.train.launch import launch
 from within.core.train.randomness import preserved_randomness, seed_everything

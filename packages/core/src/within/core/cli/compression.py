@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from within.core.checkpoint import load_into, load_state
 from within.core.cli.configuration import load_config
 from within.core.cli.factory import build_model, example_inputs, find_factory
 from within.core.cli.settings import Settings, read_budgets, read_settings
@@ -23,7 +24,6 @@ from within.core.device.memory import live_graph_measured, onnxruntime_memory
 from within.core.files import atomic_write, new_run_directory
 from within.core.graph import Graph, trace
 from within.core.pruning import PruneResult, load, prune, save_model
-from within.core.pruning.checkpoint import load_into, load_state
 from within.core.report import (
     Certificate,
     CostRow,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from within.core.errors import WithinError
 from within.core.graph import Graph, trace
 from within.core.graph.graph import Kept
 from within.core.graph.producers import producing_axes
+from within.core.plan import Plan, Step, input_specs
 from within.core.pruning.importance import Scores, score
 from within.core.pruning.masked import masked_slim_error
-from within.core.pruning.plan import Plan, Step, input_specs
 from within.core.pruning.slim import slim
 from within.core.pruning.widths import WidthRules, solve_widths
 
@@ -48,6 +48,10 @@ class PruneResult:
     certificate: Certificate
     graph: Graph = field(repr=False)
     widths: Mapping[str, int] = field(default_factory=dict)
+
+    def metrics(self) -> dict[str, Any]:
+        """Returns the certificate and the widths as JSON values."""
+        return {"certificate": asdict(self.certificate), "widths": dict(self.widths)}
 
 
 def prune(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,21 +13,38 @@ from torch import nn
 
 from within.core.errors import WithinError
 from within.core.files import atomic_write, new_run_directory, write_json
-from within.core.pruning.plan import Plan, apply, read_plan
-from within.core.pruning.prune import PruneResult
+from within.core.plan import Plan, apply, read_plan
 
 PLAN, WEIGHTS, METRICS = "plan.json", "model.safetensors", "metrics.json"
 
 
-def save(result: PruneResult, directory: str | Path, *, resume: bool = False) -> Path:
-    """Writes plan, weights and certificate of a result into a run directory.
+class Compressed(Protocol):
+    """What a compression method returns: the model, the plan that makes it, and figures to keep beside them."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The compressed model."""
+        ...
+
+    @property
+    def plan(self) -> Plan:
+        """What was done."""
+        ...
+
+    def metrics(self) -> dict[str, Any]:
+        """JSON values for `metrics.json`."""
+        ...
+
+
+def save(result: Compressed, directory: str | Path, *, resume: bool = False) -> Path:
+    """Writes plan, weights and metrics of a result into a run directory.
 
     Raises:
         WithinError: when the directory exists and is not empty (unless `resume`), or cannot be written.
     """
     folder = new_run_directory(directory, resume=resume)
     save_model(result.model, result.plan, folder)
-    write_json(folder / METRICS, {"certificate": asdict(result.certificate), "widths": dict(result.widths)})
+    write_json(folder / METRICS, result.metrics())
     return folder
 
 

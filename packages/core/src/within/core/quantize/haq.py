@@ -210,7 +210,7 @@ def static_features(layers: Sequence[LayerDescription]) -> NDArray[np.float64]:
     """Returns the eight numbers of the state that do not change, each scaled to [0, 1] over the layers.
 
     Columns: depthwise, input and output channels, stride, kernel size, weights, input positions, index; a column that
-    is the same everywhere stays as it is.
+    is the same everywhere becomes zero, since its size would drown the others.
     """
     rows = np.array(
         [
@@ -229,7 +229,7 @@ def static_features(layers: Sequence[LayerDescription]) -> NDArray[np.float64]:
         dtype=np.float64,
     )
     low, spread = rows.min(axis=0), np.ptp(rows, axis=0)
-    return np.where(spread > 0, (rows - low) / np.where(spread > 0, spread, 1.0), rows)
+    return (rows - low) / np.where(spread > 0, spread, 1.0)
 
 
 def _walk(

@@ -1,0 +1,175 @@
+"""Layers that train in the MLS format: all three operands of every product are quantised.
+
+    forward    z = q(w) * q(a)
+    backward   e = q(dL/dz),   dL/da = q(w)^T * e,   dL/dw = q(a) * e,
+
+with a straight-through gradient through q, float32 master weights and a float32 update. `to_low_bit` turns a model's
+convolutions and linear layers into such layers in place, parameters and names unchanged, and `restore` turns them back,
+so that training in between is the plain `within.core.train.fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from within.core.errors import WithinError
+from within.core.quantize.mls.format import MlsFormat, quantise
+
+
+@dataclass(frozen=True)
+class MlsSettings:
+    """How the operands of a layer are quantised; None leaves an operand in float.
+
+    In training mode rounding is stochastic and draws from torch's global generator, which `fit` seeds at every step, so
+    that an interrupted training resumes to the bit. In evaluation mode it rounds to nearest.
+
+    Attributes:
+        weight, activation, error: formats of the three operands.
+    """
+
+    weight: MlsFormat | None = field(default_factory=MlsFormat)
+    activation: MlsFormat | None = field(default_factory=MlsFormat)
+    error: MlsFormat | None = field(default_factory=MlsFormat)
+
+    @classmethod
+    def same(cls, form: MlsFormat) -> MlsSettings:
+        """Returns settings with one format for all three operands."""
+        return cls(form, form, form)
+
+
+class QuantisedValue(torch.autograd.Function):
+    """q(x) forward, the identity backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, form: MlsFormat, stochastic: bool) -> Tensor:
+        return quantise(x, form, stochastic=stochastic)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0], None, None
+
+
+class QuantisedError(torch.autograd.Function):
+    """The identity forward, q(e) backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, form: MlsFormat, stochastic: bool) -> Tensor:
+        ctx.form, ctx.stochastic = form, stochastic
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return quantise(gradients[0], ctx.form, stochastic=ctx.stochastic), None, None
+
+
+class _LowBit:
+    """What the low-bit layers share."""
+
+    settings: MlsSettings
+    training: bool
+
+    def operand(self, x: Tensor, form: MlsFormat | None) -> Tensor:
+        return x if form is None else cast(Tensor, QuantisedValue.apply(x, form, self.training))
+
+    def product(self, x: Tensor) -> Tensor:
+        form = self.settings.error
+        return x if form is None else cast(Tensor, QuantisedError.apply(x, form, self.training))
+
+
+class MlsLinear(_LowBit, nn.Linear):
+    """A linear layer whose products are low-bit; the bias is added in float."""
+
+    def forward(self, input: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        weight = self.operand(self.weight, self.settings.weight)
+        output = self.product(F.linear(self.operand(input, self.settings.activation), weight))
+        return output if self.bias is None else output + self.bias
+
+
+class _LowBitConvolution(_LowBit):
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        plain = super()._conv_forward  # type: ignore[misc]
+        activation = self.operand(input, self.settings.activation)
+        output = self.product(plain(activation, self.operand(weight, self.settings.weight), None))
+        return output if bias is None else output + bias.view(-1, *[1] * (weight.dim() - 2))
+
+
+class MlsConvolution1d(_LowBitConvolution, nn.Conv1d):
+    """A convolution over one axis whose products are low-bit; the bias is added in float."""
+
+
+class MlsConvolution(_LowBitConvolution, nn.Conv2d):
+    """A convolution whose products are low-bit; the bias is added in float."""
+
+
+class MlsConvolution3d(_LowBitConvolution, nn.Conv3d):
+    """A convolution over three axes whose products are low-bit; the bias is added in float."""
+
+
+_LOW_BIT: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: MlsLinear,
+    nn.Conv1d: MlsConvolution1d,
+    nn.Conv2d: MlsConvolution,
+    nn.Conv3d: MlsConvolution3d,
+}
+_PLAIN = {low: plain for plain, low in _LOW_BIT.items()}
+
+
+def to_low_bit(
+    model: nn.Module, settings: MlsSettings | None = None, *, keep_float: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Turns the convolutions and linear layers of a model into low-bit ones, in place.
+
+    Modules, parameters, hooks and names stay the very same objects; only what a layer computes changes. Subclasses of
+    torch's layers are left alone, because they may compute something else.
+
+    Arguments:
+        model: any module; one that is a layer itself included.
+        settings: the formats; None is <2, 1> for all three operands. Given again, they replace those in place.
+        keep_float: qualified names of layers that stay as they are.
+
+    Returns:
+        the names of the layers that are low-bit now.
+
+    Raises:
+        WithinError: when `keep_float` names no such layer, or there is nothing to turn.
+    """
+    settings = MlsSettings() if settings is None else settings
+    modules = dict(model.named_modules())
+    unknown = sorted(set(keep_float) - {name for name, module in modules.items() if _kind(module) is not None})
+    if unknown:
+        raise WithinError(f"There is no convolution or linear layer named {unknown[0]!r}", where="keep_float")
+    for name, module in modules.items():
+        low = _kind(module)
+        if low is not None and name not in keep_float:
+            module.__class__ = low
+            cast(_LowBit, module).settings = settings
+    turned = low_bit_layers(model)
+    if not turned:
+        raise WithinError("The model has no convolution or linear layer to train in low bits", where="to_low_bit")
+    return turned
+
+
+def restore(model: nn.Module) -> tuple[str, ...]:
+    """Turns all low-bit layers of a model back into torch's own, in place; returns their names."""
+    names = low_bit_layers(model)
+    for name in names:
+        module = model.get_submodule(name)
+        del cast(_LowBit, module).settings
+        module.__class__ = _PLAIN[type(module)]
+    return names
+
+
+def low_bit_layers(model: nn.Module) -> tuple[str, ...]:
+    """Returns the names of the low-bit layers of a model."""
+    return tuple(name for name, module in model.named_modules() if type(module) in _PLAIN)
+
+
+def _kind(module: nn.Module) -> type[nn.Module] | None:
+    return type(module) if type(module) in _PLAIN else _LOW_BIT.get(type(module))

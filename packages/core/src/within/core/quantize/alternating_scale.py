@@ -21,13 +21,13 @@ STEPS = 1000
 
 
 def alternating_scale(
-    weights: Float[Tensor, "..."],
+    weights: Float[Tensor, "*shape"],
     codebook: Codebook,
     *,
     axis: int | None = None,
     group_size: int | None = None,
     steps: int = STEPS,
-) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+) -> tuple[Float[Tensor, "*scales"], Float[Tensor, "*scales"]]:
     """Returns the scale where the alternation stops, and its squared error (float64), shaped as by `optimal_scale`.
 
     It starts where the largest weight meets the level of largest magnitude; with `steps=0` that scale is the result.

@@ -1,9 +1,9 @@
 """Nearest levels of sorted weights for any scale, in O(levels x log weights): the sums that every scale search needs.
 
-With c(n) the level nearest to w_n / alpha, a scale's best squared error given the assignment is sum w^2 - A^2 / D with
-A = sum w_n c(n), D = sum c(n)^2 (Idelbayev et al., CVPR 2021). Sorted weights w >= 0 with level c_k are a contiguous run
-between the breakpoints alpha (c_{k-1} + c_k) / 2, so A and D follow from prefix sums. Only middles above zero are ever
-crossed. Negative weights are the same problem with mirrored levels; when the levels are symmetric both are one problem.
+With c(n) the level nearest to w_n / alpha, the best squared error of this assignment is sum w^2 - A^2 / D with
+A = sum w_n c(n), D = sum c(n)^2 (Idelbayev et al., CVPR 2021). Sorted weights w >= 0 with level c_k are one run between
+alpha (c_{k-1} + c_k) / 2 and alpha (c_k + c_{k+1}) / 2, so A and D follow from prefix sums. Only middles above zero are
+ever crossed. Negative weights are the same problem with mirrored levels; symmetric levels make both one problem.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def evaluate(parts: list[Side], rows: Integers, alphas: Floats, best: Best) -> F
     """Assigns the nearest levels at the given scales, one row and scale a query, and offers the assignments to `best`.
 
     Returns:
-        (queries, 4): alpha; the gain 2 alpha A - alpha^2 D, by which the squared error at alpha is below sum w^2; D; and
+        (queries, 4): alpha; the gain 2 alpha A - alpha^2 D by which the squared error at alpha is below sum w^2; D; and
         the number of breakpoints of the row at or below alpha.
     """
     A, D, crossings = np.zeros(rows.size), np.zeros(rows.size), np.zeros(rows.size)

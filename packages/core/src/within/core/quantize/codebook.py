@@ -1,8 +1,7 @@
 """Codebooks: the fixed levels c_1 < .. < c_K that quantised values take, up to one scale alpha per tensor or channel.
 
-A value w is stored as the index of its nearest level and read back as alpha c_k. Integers, powers of two, logarithms,
-ternary and binary levels are those of the talk "Optimal quantisation with scaled codebooks" (Idelbayev, Molchanov, Shen,
-Yin, Carreira-Perpinan, Alvarez, Optimal Quantization using Scaled Codebook, CVPR 2021).
+A value w is stored as the index of its nearest level and read back as alpha c_k. The families are those of Idelbayev,
+Molchanov, Shen, Yin, Carreira-Perpinan, Alvarez, Optimal Quantization using Scaled Codebook, CVPR 2021.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def powers_of_two(largest_exponent: int, *, include_two: bool = True) -> Codeboo
     """Returns {0, +-1, +-2, +-4, .., +-2^largest_exponent}.
 
     Arguments:
-        include_two: whether +-2 is a level. The published list goes from +-1 to +-2^2, which may or may not leave it out.
+        include_two: whether +-2 is a level: the published list goes from +-1 to +-2^2, so it may be left out.
 
     Raises:
         WithinError: when the exponent is negative.
@@ -111,13 +110,13 @@ def binary() -> Codebook:
 
 
 def level_indices(
-    weights: Float[Tensor, "..."],
-    scale: Float[Tensor, "..."] | float,
+    weights: Float[Tensor, "*shape"],
+    scale: Float[Tensor, "*scales"] | float,
     codebook: Codebook,
     *,
     axis: int | None = None,
     group_size: int | None = None,
-) -> Int[Tensor, "..."]:
+) -> Int[Tensor, "*shape"]:
     """Returns, for every weight, the index of the level whose scaled value is nearest (int64, the shape of `weights`).
 
     Halfway between two levels the one nearer to zero is taken, so that w and -w are treated alike. The scale belongs to
@@ -134,13 +133,13 @@ def level_indices(
 
 
 def quantize_to_codebook(
-    weights: Float[Tensor, "..."],
-    scale: Float[Tensor, "..."] | float,
+    weights: Float[Tensor, "*shape"],
+    scale: Float[Tensor, "*scales"] | float,
     codebook: Codebook,
     *,
     axis: int | None = None,
     group_size: int | None = None,
-) -> Float[Tensor, "..."]:
+) -> Float[Tensor, "*shape"]:
     """Returns alpha c_k with the nearest level for every weight, in the shape and dtype of `weights`.
 
     Raises:

@@ -1,9 +1,9 @@
 """Intervals of scales that may hold the optimum: branch and bound on the scale, with a bound from convexity.
 
 The gain G(alpha) = sum w^2 - L(alpha) is the largest of the parabolas 2 alpha A - alpha^2 D over all assignments (see
-`optimal_scale`), and D of the nearest assignment never grows with alpha, since a weight only ever changes to a level
-nearer to zero. So on [a, b] every parabola that matters has D <= D(a): G + D(a) alpha^2 is a maximum of convex functions,
-hence convex, hence below its chord, and
+`optimal_scale`), and D of the nearest assignment never grows with alpha, as weights only change to levels nearer to
+zero. So on [a, b] every parabola that matters has D <= D(a): G + D(a) alpha^2 is a maximum of convex functions, hence
+convex, hence below its chord, and
 
     G(alpha) <= chord through G(a) and G(b)  +  D(a) (alpha - a) (b - alpha).
 
@@ -58,8 +58,8 @@ def _bound(low: Floats, high: Floats) -> Floats:
 def _first_intervals(parts: list[Side], rows: Integers, best: Best) -> tuple[Integers, Floats, Floats]:
     """Returns intervals between the ends of a geometric grid that spans every breakpoint and scale that can be best.
 
-    Below a scale alpha no code is larger than c_K, so the gain is at most 2 alpha c_K sum |w|. Above the last breakpoint
-    the assignment no longer changes.
+    No code is larger than c_K, so the gain at alpha is at most 2 alpha c_K sum |w|, which rules small scales out. Above
+    the last breakpoint the assignment no longer changes.
     """
     top = np.max([side.largest()[rows] / side.middles[0] for side in parts if side.middles.size], axis=0)
     reach = np.sum([np.maximum(side.levels[-1], 0.0) * side.totals()[rows] for side in parts], axis=0)

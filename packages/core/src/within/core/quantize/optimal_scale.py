@@ -35,13 +35,13 @@ REFITS = 4
 
 
 def optimal_scale(
-    weights: Float[Tensor, "..."],
+    weights: Float[Tensor, "*shape"],
     codebook: Codebook,
     *,
     axis: int | None = None,
     group_size: int | None = None,
     histogram_bins: int | None = None,
-) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+) -> tuple[Float[Tensor, "*scales"], Float[Tensor, "*scales"]]:
     """Returns the scale with the least squared error, and that error (float64, in the unit of the weights squared).
 
     Arguments:

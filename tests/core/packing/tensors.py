@@ -11,7 +11,7 @@ TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 @st.composite
 def sparse_tensors(draw: st.DrawFn) -> Tensor:
-    """Returns tensors of up to 3,000 elements; density 0 to 1, 1 to many different values, runs of zeros of any length."""
+    """Returns tensors of up to 3,000 elements: density 0 to 1, one to many different values, long runs of zeros."""
     shape = draw(st.sampled_from([(), (0,), (1,), (7,), (0, 4), (3, 5), (40, 50), (2, 3, 5, 5), (3000,)]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
     values = torch.randn(shape, generator=generator)

@@ -44,7 +44,9 @@ def test_file_of_the_synthetic_layer_has_the_rate_of_the_formula(tmp_path):
 def test_streams_are_as_long_as_their_entropy_says(tmp_path):
     """Catches an account that counts a stream in the wrong part."""
     generator = torch.Generator().manual_seed(1)
-    weight = (torch.randn(200, 300, generator=generator) * 2).round() * (torch.rand(200, 300, generator=generator) < 0.1)
+    weight = (torch.randn(200, 300, generator=generator) * 2).round() * (
+        torch.rand(200, 300, generator=generator) < 0.1
+    )
     (share,) = pack({"w": weight}, tmp_path / "packed").account.tensors
     _, counts = weight[weight != 0].unique(return_counts=True)
     bits = entropy(counts.numpy())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,15 @@ from hypothesis import strategies as st
 
 from within.core.errors import WithinError
 from within.core.packing.bit_stream import read_bits, write_bits
-from within.core.packing.huffman import canonical_codes, code_lengths, decode, encode, encoded_bits, entropy, is_complete
+from within.core.packing.huffman import (
+    canonical_codes,
+    code_lengths,
+    decode,
+    encode,
+    encoded_bits,
+    entropy,
+    is_complete,
+)
 
 counts = st.lists(st.one_of(st.just(0), st.integers(1, 10**6)), min_size=1, max_size=300).map(np.array)
 
@@ -30,7 +40,7 @@ def test_code_is_complete_and_free_of_prefixes(count):
     assert ((lengths > 0) == (count > 0)).all()
     codes = canonical_codes(lengths)
     texts = sorted(f"{int(codes[s]):0{lengths[s]}b}" for s in np.flatnonzero(lengths))
-    assert not any(later.startswith(earlier) for earlier, later in zip(texts, texts[1:]))
+    assert not any(later.startswith(earlier) for earlier, later in pairwise(texts))
 
 
 def test_mean_length_of_a_case_solved_by_hand():

@@ -135,7 +135,9 @@ def test_forged_checksums_are_no_way_in(tmp_path, data):
         payload = sound[length + 4 :]
         size = int(data.draw(st.sampled_from([1, 2, 3, 8, 20])))
         payload[size - 1] = data.draw(st.integers(0, 255))
-        end = next(n for n in range(4, len(payload)) if zlib.crc32(sound[length + 4 :][:n]) == _word(sound, length + 4 + n))
+        end = next(
+            n for n in range(4, len(payload)) if zlib.crc32(sound[length + 4 :][:n]) == _word(sound, length + 4 + n)
+        )
         payload[end : end + 4] = zlib.crc32(payload[:end]).to_bytes(4, "little")
         sound[length + 4 :] = payload
     (tmp_path / "forged").write_bytes(sound)

@@ -17,11 +17,24 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
-from within.core.cli import bench, calibrate, compress, demo, doctor, export, methods, report, reproduce, trace
+from within.core.cli import (
+    bench,
+    calibrate,
+    compress,
+    demo,
+    doctor,
+    export,
+    methods,
+    pack,
+    report,
+    reproduce,
+    trace,
+    unpack,
+)
 from within.core.errors import WithinError
 
 COMMAND_GROUP = "within.commands"
-COMMANDS = (trace, compress, export, report, bench, reproduce, demo, methods, calibrate, doctor)
+COMMANDS = (trace, compress, pack, unpack, export, report, bench, reproduce, demo, methods, calibrate, doctor)
 USER_ERROR, DEFECT, INTERRUPTED = 2, 1, 130
 
 

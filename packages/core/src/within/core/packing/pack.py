@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from within.core.errors import WithinError
 from within.core.packing.accounting import Account
 from within.core.packing.packed_file import read_packed, storage_key, write_packed
+from within.core.packing.relative_index import MOST_BITS
 from within.core.packing.weight_sharing import Initial, share_weights
 
-MOST_CODE_BITS = 16
 Value = TypeVar("Value")
 
 
@@ -65,17 +65,28 @@ def pack(
 ) -> PackResult:
     """Writes every tensor of a network or state dict into one packed file.
 
+    Arguments:
+        model_or_state: of a network, only parameters are shared; of a state dict, every floating-point tensor of two
+            axes or more.
+        path: the file.
+        settings: how.
+
     Raises:
         WithinError: when a weight to be shared holds NaN or Inf, a pattern fits no weight, or the file cannot be
             written.
     """
-    state = dict(model_or_state.state_dict() if isinstance(model_or_state, nn.Module) else model_or_state)
-    weights = weight_names(state)
+    if isinstance(model_or_state, nn.Module):
+        state = dict(model_or_state.state_dict())
+        weights = weight_names(dict(model_or_state.named_parameters(remove_duplicate=False)))
+    else:
+        state = dict(model_or_state)
+        weights = weight_names(state)
     bits = by_name(settings.bits, weights, what="bits")
     gap_bits = by_name(settings.gap_bits, weights, what="gap_bits")
-    for name, width in bits.items():
-        if not 1 <= width <= MOST_CODE_BITS:
-            raise WithinError(f"Codes of {width} bits", where=name, todo=f"choose 1 to {MOST_CODE_BITS}")
+    for what, widths in (("Codes", bits), ("Gaps", gap_bits)):
+        for name, width in widths.items():
+            if not 1 <= width <= MOST_BITS:
+                raise WithinError(f"{what} of {width} bits", where=name, todo=f"choose 1 to {MOST_BITS}")
     packed: dict[Any, Tensor] = {}  # a tensor under two names stays one
     for name in weights:
         key = storage_key(state[name])

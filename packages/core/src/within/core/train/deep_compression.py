@@ -29,7 +29,7 @@ class DeepCompressionSettings:
     """What is removed, what is shared, and how long each stage trains.
 
     Attributes:
-        density: share of the weights that stays; for all weights or by name or pattern.
+        density: share of the weights that stays; for all weights or by name or pattern; None prunes nothing.
         quality: instead of it, q of the threshold q std(w), likewise.
         bits: of a weight's code, likewise; None shares nothing.
         rounds: pruning steps, in equal ratios of density (or equal steps of q), with retraining after each.
@@ -73,18 +73,19 @@ def deep_compression(
     Raises:
         WithinError: for settings or data that do not work.
     """
-    if settings.rounds < 1 or (settings.density is None) == (settings.quality is None):
-        raise WithinError("Deep compression needs one round or more, and either a density or a quality parameter")
-    weights = weight_names(model.state_dict())
+    if settings.rounds < 1 or not (settings.density is None or settings.quality is None):
+        raise WithinError("Deep compression needs one round or more, and not both a density and a quality parameter")
+    parameters = dict(model.named_parameters())
+    weights = weight_names(parameters)
     masks: dict[str, Tensor] = {}
-    for number in range(1, settings.rounds + 1):
+    prunes = settings.density is not None or settings.quality is not None
+    for number in range(1, settings.rounds + 1 if prunes else 1):
         masks = _prune(model, settings, weights, number / settings.rounds, moments)
         share = 1.0 if number == settings.rounds else settings.early_share
         iterations = round(share * settings.retraining)
         hook, seed = SparseHook(masks), settings.seed + number
         _train(model, training, iterations, settings.retraining_rate, hook, seed, f"Retraining {number}")
     bits = by_name(settings.bits, weights, what="bits")
-    parameters = dict(model.named_parameters())
     shared = {
         name: share_weights(parameters[name], 1 << width, initial=settings.initial, seed=settings.seed)
         for name, width in bits.items()

@@ -1,0 +1,190 @@
+"""A packing from its configuration to its file: build, prune, retrain, share, train the centroids, pack, compare."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from within.core.checkpoint import WEIGHTS, load_foreign, load_into, load_state
+from within.core.cli.factory import build_model, find_factory
+from within.core.distill import KnowledgeDistillation
+from within.core.errors import WithinError
+from within.core.packing import PackResult, PackSettings, pack, unpack
+from within.core.packing.pack import by_name, weight_names
+from within.core.packing.weight_sharing import Initial
+from within.core.sparse import magnitude_masks
+from within.core.train.deep_compression import DeepCompressionSettings, deep_compression
+
+
+@dataclass(frozen=True)
+class PackingConfiguration:
+    """The keys of a configuration of `within pack`.
+
+    Attributes:
+        model: `factory`, `weights` and if wanted `arguments`; `names` maps prefixes of the file's names to the model's.
+        density, quality, bits, rounds, retraining, early_share, sharing, retraining_rate, sharing_rate, initial, seed:
+            see `within.core.train.deep_compression.DeepCompressionSettings`.
+        gap_bits, huffman: see `within.core.packing.PackSettings`.
+        data: function by name that returns what `fit` trains on; without it nothing is trained.
+        loss: function by name, `loss(output, target)`.
+        batch_size: items a step.
+        distillation: `temperature` and `weight`, to learn from the dense network as well.
+        evaluate: function by name, from a model to `{metric: value}`.
+        output: the file.
+    """
+
+    model: Mapping[str, Any]
+    density: float | Mapping[str, float] | None = None
+    quality: float | Mapping[str, float] | None = None
+    bits: int | Mapping[str, int] | None = None
+    gap_bits: int | Mapping[str, int] | None = None
+    huffman: bool = True
+    initial: Initial = "linear"
+    rounds: int = 1
+    retraining: int = 0
+    early_share: float = 0.25
+    sharing: int = 0
+    retraining_rate: float = 1e-3
+    sharing_rate: float = 1e-4
+    data: str | None = None
+    loss: str = "torch.nn.functional:cross_entropy"
+    batch_size: int = 256
+    distillation: Mapping[str, float] | None = None
+    evaluate: str | None = None
+    output: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A file, and what the network in it is worth.
+
+    Attributes:
+        result: the file and its account.
+        before, after: metrics of the dense network and of the one read back from the file.
+    """
+
+    result: PackResult
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+
+def read_packing(config: Mapping[str, Any], *, where: str) -> PackingConfiguration:
+    """Checks the keys of a configuration.
+
+    Raises:
+        WithinError: for an unknown or a missing key.
+    """
+    known = [each.name for each in dataclasses.fields(PackingConfiguration)]
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            todo = f"did you mean {near[0]!r}?" if near else f"the keys are: {', '.join(known)}"
+            raise WithinError(f"There is no key named {key!r}", where=where, todo=todo)
+    model = config.get("model")
+    if not isinstance(model, Mapping) or not {"factory", "weights"} <= set(model):
+        todo = 'write model = dict(factory="module:name", weights="file.safetensors")'
+        raise WithinError("The configuration names no model with weights", where=where, todo=todo)
+    if any(config.get(key) for key in ("retraining", "sharing")) and not config.get("data"):
+        raise WithinError("Training needs data", where=where, todo='write data = "module:function"')
+    return PackingConfiguration(**config)
+
+
+def run_packing(configuration: PackingConfiguration, output: Path, folder: Path | None = None) -> Packed:
+    """Carries a configuration out.
+
+    Arguments:
+        configuration: what to do.
+        output: the file.
+        folder: is passed to the functions `data` and `evaluate`, before the model, where it is given.
+
+    Raises:
+        WithinError: for whatever is wrong with the configuration, the weights, the data or the file.
+    """
+    model = build_model(configuration.model["factory"], configuration.model.get("arguments"))
+    state = renamed(checkpoint_state(configuration.model["weights"]), configuration.model.get("names", {}))
+    load_into(model, state, where=str(configuration.model["weights"]))
+    before = _metrics(configuration, model, folder)
+    stages = {each.name: getattr(configuration, each.name) for each in dataclasses.fields(DeepCompressionSettings)}
+    deep_compression(model, _training(configuration, model, folder), DeepCompressionSettings(**stages))
+    packing = PackSettings(
+        bits=configuration.bits,
+        gap_bits=configuration.gap_bits,
+        initial=configuration.initial,
+        huffman=configuration.huffman,
+        seed=configuration.seed,
+    )
+    result = pack(model, output, packing)
+    load_into(model, unpack(output), where=str(output))
+    return Packed(result, before, _metrics(configuration, model, folder))
+
+
+def prune_state(
+    state: Mapping[str, Tensor], *, density: float | None = None, quality: float | None = None
+) -> dict[str, Tensor]:
+    """Returns a state dict whose weights, each by itself, are pruned by magnitude; without retraining."""
+    names = weight_names(state)
+    weights = {name: state[name] for name in names}
+    share = None if density is None else by_name(density, names, what="density")
+    masks = magnitude_masks(weights, density=share, quality=quality)
+    return {name: tensor.masked_fill(~masks[name], 0.0) if name in masks else tensor for name, tensor in state.items()}
+
+
+def checkpoint_state(path: str | Path) -> dict[str, Tensor]:
+    """Reads the tensors of a run directory, a safetensors file, or a torch file of plain tensors.
+
+    Raises:
+        WithinError: when there is no such file, it is damaged, or holds something else.
+    """
+    file = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise WithinError("There is no such checkpoint", where=str(file))
+    if file.suffix == ".safetensors":
+        return load_state(file)
+    loaded = load_foreign(file)
+    for key in ("state_dict", "model", "params"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise WithinError("The file holds no state dict", where=str(file), todo="save the model's state_dict()")
+    return {str(name): tensor for name, tensor in loaded.items()}
+
+
+def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Returns the state under other names: each prefix in `names` is replaced."""
+    found = {}
+    for name, tensor in state.items():
+        prefix = next((each for each in names if name.startswith(each)), "")
+        found[names.get(prefix, "") + name.removeprefix(prefix)] = tensor
+    return found
+
+
+def _training(configuration: PackingConfiguration, model: nn.Module, folder: Path | None) -> dict[str, Any]:
+    if configuration.data is None:
+        return {}
+    training: dict[str, Any] = {
+        "data": find_factory(configuration.data)(*(() if folder is None else (folder,))),
+        "loss": find_factory(configuration.loss),
+        "batch_size": configuration.batch_size,
+    }
+    if configuration.distillation is not None:
+        training["teacher"] = copy.deepcopy(model)
+        training["distillation"] = KnowledgeDistillation(**configuration.distillation)
+    return training
+
+
+def _metrics(configuration: PackingConfiguration, model: nn.Module, folder: Path | None) -> dict[str, float]:
+    if configuration.evaluate is None:
+        return {}
+    model.eval()
+    with torch.no_grad():
+        found = find_factory(configuration.evaluate)(*(() if folder is None else (folder,)), model)
+    return dict(found)

@@ -27,7 +27,7 @@ COLUMNS = (
     "bits a weight",
     "bits a gap",
     "top-1 error before",
-    "after",
+    "top-1 error after",
     "published before",
     "published after",
     "remark",

@@ -134,8 +134,8 @@ class Ddpg:
             torch.manual_seed(seed)
             self.actor, self.critic = Actor(states, settings.hidden), Critic(states, settings.hidden)
         self.actor_target, self.critic_target = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=settings.actor_rate)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=settings.critic_rate)
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=settings.actor_rate, fused=True)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=settings.critic_rate, fused=True)
         self.memory = Replay(settings.replay * decisions, states)
         self.reward_mean: float | None = None
 

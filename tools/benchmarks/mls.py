@@ -1,0 +1,178 @@
+"""Low-bit training in the MLS format beside training in float32: same network, schedule and seeds, on real images.
+
+A small ResNet (option A blocks of the CIFAR ResNets, 16, 32 and 64 channels on maps of 16, 8 and 4) is trained on the
+12,000 training images of the CIFAR-10 subset, in float32 and with weights, activations and errors of every convolution
+and of the linear layer in <2,1> and in <2,4>, and tested on the 2,000 test images: in the arithmetic it was trained in
+(rounding to nearest) and with the layers restored to float. <2,1> must lose at most one point in its own arithmetic, on
+average over the seeds. With `full` it is the ResNet-20 on full maps.
+
+The format itself is checked on tensors of that training: every element representable and within one step, stochastic
+rounding right on average, and nothing moved when it is quantised again.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tools.benchmarks.networks.cifar_resnet import Block, CifarResNet
+from tools.benchmarks.networks.real import cifar_images, top1
+from torch import Tensor, nn
+
+from within.core.bench import BenchResult
+from within.core.parallel import map as parallel_map
+from within.core.quantize.mls import MlsFormat, MlsSettings, encode, quantise, restore, to_low_bit
+from within.core.train import fit
+
+FORMATS = {"fp32": None, "<2,1>": MlsFormat(2, 1), "<2,4>": MlsFormat(2, 4)}
+SEEDS = 3
+EPOCHS, FULL_EPOCHS = 8, 60
+BATCH = 64
+ALLOWED = 1.0  # points
+ROUNDINGS = 2000
+
+
+class SmallResNet(nn.Module):
+    """A stem that halves the map, and one residual block for each of 16, 32 and 64 channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(16)
+        self.blocks = nn.Sequential(Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2))
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(F.relu(self.bn(self.conv(x))))
+        return self.linear(x.mean(dim=(2, 3)))
+
+
+class Flipped:
+    """Images in memory, each mirrored with probability one half: a batch source of `fit`."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        images = self.images[indices]
+        mirrored = torch.rand(len(indices), generator=generator) < 0.5
+        return torch.where(mirrored[:, None, None, None], images.flip(3), images), self.labels[indices]
+
+
+def run(full: bool = False) -> BenchResult:
+    """Runs the bench; `full` trains the ResNet-20 for 60 epochs."""
+    started = time.perf_counter()
+    jobs = [(name, seed) for seed in range(SEEDS) for name in reversed(FORMATS)]
+    work = partial(_train, full=full)
+    found = parallel_map(work, jobs, workers=min(2, os.cpu_count() or 1), description="Training")
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in FORMATS}
+    for (name, _), result in zip(jobs, found):
+        results[name].append(result)
+    rows = []
+    figures: dict[str, Any] = {"full": full, "seeds": SEEDS, "threshold_points": ALLOWED}
+    for name, runs in results.items():
+        lost = [float32["top1"] - low["top1"] for float32, low in zip(results["fp32"], runs)]
+        figures[name] = {
+            "top1": [round(each["top1"], 2) for each in runs],
+            "top1_restored": [round(each["top1_restored"], 2) for each in runs],
+            "top1_mean": _mean(runs, "top1"),
+            "top1_deviation": round(statistics.stdev(each["top1"] for each in runs), 3),
+            "top1_restored_mean": _mean(runs, "top1_restored"),
+            "lost_mean": round(statistics.mean(lost), 3),
+            "lost": [round(each, 2) for each in lost],
+            "last_loss_mean": _mean(runs, "last_loss"),
+            "cpu_seconds_mean": _mean(runs, "cpu_seconds"),
+        }
+        each = figures[name]
+        rows.append(
+            (name, each["top1_mean"], each["top1_deviation"], each["lost_mean"], each["top1_restored_mean"],
+             each["last_loss_mean"], each["cpu_seconds_mean"])
+        )  # fmt: skip
+    figures["format"] = {name: _check_format(form) for name, form in FORMATS.items() if form is not None}
+    figures["within_one_point"] = figures["<2,1>"]["lost_mean"] <= ALLOWED
+    figures["seconds"] = round(time.perf_counter() - started)
+    sound = all(each["unbiased"] and each["idempotent"] and each["bounded"] for each in figures["format"].values())
+    columns = ("training", "top-1 %", "deviation", "points lost", "top-1 %, restored", "training loss", "CPU-s a run")
+    return BenchResult("mls", figures["within_one_point"] and sound, figures, columns, rows)
+
+
+def _train(job: tuple[str, int], full: bool) -> dict[str, float]:
+    """Trains one network and returns its accuracies in per cent."""
+    name, seed = job
+    form = FORMATS[name]
+    train, test = Flipped(*cifar_images("train")), cifar_images("test")
+    torch.manual_seed(seed)
+    model: nn.Module = CifarResNet(20) if full else SmallResNet()
+    if form is not None:
+        to_low_bit(model, MlsSettings.same(form))
+    steps = (FULL_EPOCHS if full else EPOCHS) * len(train) // BATCH
+    started = time.thread_time()
+    result = fit(
+        model,
+        train,
+        iterations=steps,
+        batch_size=BATCH,
+        loss=F.cross_entropy,
+        optimizer={"type": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+        schedule="warm_cosine",
+        seed=seed,
+        threads=1,
+        log_every=max(1, steps // 10),
+    )
+    seconds = time.thread_time() - started
+    model.eval()
+    low = top1(model, *test)
+    restore(model)
+    return {
+        "top1": low,
+        "top1_restored": top1(model, *test),
+        "last_loss": result.losses[-1][1],
+        "cpu_seconds": seconds,
+    }
+
+
+def _check_format(form: MlsFormat) -> dict[str, Any]:
+    """Returns whether the format keeps its promises on activations and weights of a network on real images."""
+    images, _ = cifar_images("train", 0, 4)
+    torch.manual_seed(0)
+    model = SmallResNet()
+    with torch.no_grad():
+        tensors = [images, F.relu(model.bn(model.conv(images))), model.conv.weight.detach()]
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.tensor(form.magnitudes(), dtype=torch.float64)
+    bounded, idempotent, scores = True, True, []
+    for x in tensors:
+        tensor = encode(x, form, generator=generator)
+        scale = (tensor.tensor_scale * tensor.group_scale).double()
+        relative = torch.where(scale > 0, x.abs() / scale, 0.0).clamp(max=1)
+        above = torch.searchsorted(levels, relative).clamp(min=1)
+        low, high = levels[above - 1] * scale, levels[above] * scale
+        bounded &= bool(((tensor.value() - x).abs() <= (high - low) + 2e-4 * scale).all())
+        bounded &= set(tensor.elements.abs().unique().tolist()) <= set(form.magnitudes())
+        idempotent &= torch.equal(encode(tensor.value(), scales=tensor, generator=generator).value(), tensor.value())
+        mean = torch.zeros_like(x, dtype=torch.float64)
+        for _ in range(ROUNDINGS):
+            mean += quantise(x, form, generator=generator)
+        deviation = ((x.abs() - low) * (high - x.abs())).clamp(min=0).sqrt() / ROUNDINGS**0.5
+        counted = deviation * ROUNDINGS**0.5 > 1e-2 * (high - low)
+        z = ((mean / ROUNDINGS - x) / deviation)[counted]
+        scores.append(float(z.sum()) / z.numel() ** 0.5)
+    return {
+        "bounded": bounded,
+        "idempotent": idempotent,
+        "unbiased": max(abs(score) for score in scores) < 3,
+        "sigma": [round(score, 2) for score in scores],
+        "magnitudes": len(form.magnitudes()),
+    }
+
+
+def _mean(runs: list[dict[str, float]], key: str) -> float:
+    return round(statistics.mean(run[key] for run in runs), 3)

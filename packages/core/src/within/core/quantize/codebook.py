@@ -127,7 +127,7 @@ def level_indices(
     """
     factor = expand(torch.as_tensor(scale, dtype=torch.float64, device=weights.device), weights, axis, group_size)
     middles = torch.tensor(codebook.middles, dtype=torch.float64, device=weights.device)
-    ratio = torch.where(factor == 0, 0.0, weights.double() / factor)  # at scale 0 every level gives 0
+    ratio = torch.where(factor == 0, 0.0, weights.double() / factor).contiguous()  # at scale 0 every level gives 0
     toward_zero = torch.bucketize(ratio, middles)
     return torch.where(ratio > 0, toward_zero, torch.bucketize(ratio, middles, right=True))
 

@@ -64,7 +64,7 @@ CALIBRATORS: dict[str, Callable[..., Calibrator]] = {
 }
 
 
-def calibrator(name: str, **options: Any) -> Calibrator:
+def calibrator(name: str, /, **options: Any) -> Calibrator:
     """Returns a new calibrator by its name; the options are those of its constructor.
 
     Raises:

@@ -152,7 +152,7 @@ def _check_format(form: MlsFormat) -> dict[str, Any]:
     for x in tensors:
         tensor = encode(x, form, generator=generator)
         scale = (tensor.tensor_scale * tensor.group_scale).double()
-        relative = torch.where(scale > 0, x.abs() / scale, 0.0).clamp(max=1)
+        relative = torch.where(scale > 0, x.abs() / scale, 0.0).clamp(max=1).contiguous()
         above = torch.searchsorted(levels, relative).clamp(min=1)
         low, high = levels[above - 1] * scale, levels[above] * scale
         bounded &= bool(((tensor.value() - x).abs() <= (high - low) + 2e-4 * scale).all())

@@ -233,6 +233,20 @@ def test_models_and_names_that_do_not_fit_are_refused():
         to_low_bit(nn.ReLU())
 
 
+def test_nan_names_the_layer_and_the_operand():
+    """Would catch a diverging training that says only that some tensor is wrong."""
+    model, x = network(), torch.ones(2, 2, 8, 8)
+    to_low_bit(model)
+    with pytest.raises(WithinError, match="0: activation"):
+        model(x * float("nan"))
+    output = model(x)
+    with pytest.raises(WithinError, match="4: error"):
+        output.backward(torch.full_like(output, float("inf")))
+    model[2].weight.data[0] = float("inf")
+    with pytest.raises(WithinError, match="2: weight"):
+        model(x)
+
+
 def test_training_in_low_bits_learns_and_repeats_with_its_seed():
     """Would catch gradients that are lost, and rounding that the seed of the training does not decide."""
     generator = torch.Generator().manual_seed(0)

@@ -125,6 +125,7 @@ def encode(
     stochastic: bool = True,
     generator: torch.Generator | None = None,
     scales: MlsTensor | None = None,
+    where: str = "MLS format",
 ) -> MlsTensor:
     """Returns a tensor in the MLS format.
 
@@ -134,6 +135,7 @@ def encode(
         stochastic: round up with the probability that makes the mean exact; otherwise round to nearest.
         generator: of the stochastic rounding; None takes torch's global one.
         scales: take S_t and S_g from this tensor instead of from `x`, whose magnitudes must not exceed S_t * S_g.
+        where: what error messages call the tensor.
 
     Raises:
         WithinError: NaN or infinity in `x`; elements above the given scales.
@@ -141,14 +143,14 @@ def encode(
     form = (MlsFormat() if scales is None else scales.format) if form is None else form
     magnitude = x.detach().float().abs()
     if scales is None:
-        tensor_scale, group_scale = _scales(magnitude, form)
+        tensor_scale, group_scale = _scales(magnitude, form, where)
     else:
         tensor_scale, group_scale = scales.tensor_scale, scales.group_scale
     scale = tensor_scale * group_scale
     # A group of zeros has the scale 0; one that is lost to underflow becomes zeros.
     normalised = magnitude.div_(torch.where(scale > 0, scale, torch.inf))
     if scales is not None and normalised.numel() and not bool((normalised <= 1 + 2.0**-20).all()):
-        raise WithinError("The tensor has elements above the given scales, NaN or infinity", where="MLS format")
+        raise WithinError("The tensor has elements above the given scales, NaN or infinity", where=where)
     # The exponent bits alone are the power of two below; under the smallest exponent the step stays.
     step = (normalised.view(torch.int32) & _EXPONENT).view(torch.float32)
     step.clamp_(min=2.0**form.smallest_exponent).mul_(2.0**-form.mantissa)
@@ -166,16 +168,17 @@ def quantise(
     *,
     stochastic: bool = True,
     generator: torch.Generator | None = None,
+    where: str = "MLS format",
 ) -> Float[Tensor, "*shape"]:
     """Returns the value of a tensor after a round trip through the format; the arguments are those of `encode`.
 
     Raises:
         WithinError: NaN or infinity in `x`.
     """
-    return encode(x, form, stochastic=stochastic, generator=generator).value().to(x.dtype)
+    return encode(x, form, stochastic=stochastic, generator=generator, where=where).value().to(x.dtype)
 
 
-def _scales(magnitude: Tensor, form: MlsFormat) -> tuple[Tensor, Tensor]:
+def _scales(magnitude: Tensor, form: MlsFormat, where: str) -> tuple[Tensor, Tensor]:
     """Returns S_t, and S_g rounded up to <E_g, M_g>; both 0 for zeros."""
     if magnitude.numel() == 0:
         axes = form.axes(magnitude.shape)
@@ -187,7 +190,7 @@ def _scales(magnitude: Tensor, form: MlsFormat) -> tuple[Tensor, Tensor]:
     tensor_scale = largest.amax()
     if not bool(torch.isfinite(tensor_scale)):
         raise WithinError(
-            f"The tensor has {'NaN' if bool(torch.isnan(tensor_scale)) else 'infinite'} elements", where="MLS format"
+            f"The tensor has {'NaN' if bool(torch.isnan(tensor_scale)) else 'infinite'} elements", where=where
         )
     relative = largest / torch.where(tensor_scale > 0, tensor_scale, torch.inf)
     mantissa, exponent = torch.frexp(relative)  # relative = mantissa 2^exponent, mantissa in [1/2, 1)

@@ -48,55 +48,61 @@ class QuantisedValue(torch.autograd.Function):
     """q(x) forward, the identity backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, form: MlsFormat, stochastic: bool) -> Tensor:
-        return quantise(x, form, stochastic=stochastic)
+    def forward(ctx: Any, x: Tensor, form: MlsFormat, stochastic: bool, where: str) -> Tensor:
+        return quantise(x, form, stochastic=stochastic, where=where)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return gradients[0], None, None
+        return gradients[0], None, None, None
 
 
 class QuantisedError(torch.autograd.Function):
     """The identity forward, q(e) backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, form: MlsFormat, stochastic: bool) -> Tensor:
-        ctx.form, ctx.stochastic = form, stochastic
+    def forward(ctx: Any, x: Tensor, form: MlsFormat, stochastic: bool, where: str) -> Tensor:
+        ctx.form, ctx.stochastic, ctx.where = form, stochastic, where
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return quantise(gradients[0], ctx.form, stochastic=ctx.stochastic), None, None
+        error = quantise(gradients[0], ctx.form, stochastic=ctx.stochastic, where=ctx.where)
+        return error, None, None, None
 
 
 class _LowBit:
     """What the low-bit layers share."""
 
     settings: MlsSettings
+    layer: str
     training: bool
 
-    def operand(self, x: Tensor, form: MlsFormat | None) -> Tensor:
-        return x if form is None else cast(Tensor, QuantisedValue.apply(x, form, self.training))
+    def operand(self, x: Tensor, form: MlsFormat | None, operand: str) -> Tensor:
+        if form is None:
+            return x
+        return cast(Tensor, QuantisedValue.apply(x, form, self.training, f"{self.layer}: {operand}"))
 
     def product(self, x: Tensor) -> Tensor:
         form = self.settings.error
-        return x if form is None else cast(Tensor, QuantisedError.apply(x, form, self.training))
+        if form is None:
+            return x
+        return cast(Tensor, QuantisedError.apply(x, form, self.training, f"{self.layer}: error"))
 
 
 class MlsLinear(_LowBit, nn.Linear):
     """A linear layer whose products are low-bit; the bias is added in float."""
 
     def forward(self, input: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        weight = self.operand(self.weight, self.settings.weight)
-        output = self.product(F.linear(self.operand(input, self.settings.activation), weight))
+        weight = self.operand(self.weight, self.settings.weight, "weight")
+        output = self.product(F.linear(self.operand(input, self.settings.activation, "activation"), weight))
         return output if self.bias is None else output + self.bias
 
 
 class _LowBitConvolution(_LowBit):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         plain = super()._conv_forward  # type: ignore[misc]
-        activation = self.operand(input, self.settings.activation)
-        output = self.product(plain(activation, self.operand(weight, self.settings.weight), None))
+        activation = self.operand(input, self.settings.activation, "activation")
+        output = self.product(plain(activation, self.operand(weight, self.settings.weight, "weight"), None))
         return output if bias is None else output + bias.view(-1, *[1] * (weight.dim() - 2))
 
 
@@ -149,7 +155,7 @@ def to_low_bit(
         low = _kind(module)
         if low is not None and name not in keep_float:
             module.__class__ = low
-            cast(_LowBit, module).settings = settings
+            cast(_LowBit, module).settings, cast(_LowBit, module).layer = settings, name or type(model).__name__
     turned = low_bit_layers(model)
     if not turned:
         raise WithinError("The model has no convolution or linear layer to train in low bits", where="to_low_bit")
@@ -161,7 +167,7 @@ def restore(model: nn.Module) -> tuple[str, ...]:
     names = low_bit_layers(model)
     for name in names:
         module = model.get_submodule(name)
-        del cast(_LowBit, module).settings
+        del cast(_LowBit, module).settings, cast(_LowBit, module).layer
         module.__class__ = _PLAIN[type(module)]
     return names
 

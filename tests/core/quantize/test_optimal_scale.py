@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 
 import numpy as np
 import pytest
@@ -176,7 +177,7 @@ def test_quantised_weights_are_recovered(codebook, factor, seed, count):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=60))
 def test_closed_forms(weights):
-    """Would catch wrong special cases: binary is mean |w|, ternary the mean of the top k with the largest S_k / sqrt k."""
+    """Would catch wrong special cases: binary is mean |w|, ternary the mean of the top k of largest S_k / sqrt k."""
     values = torch.tensor(weights, dtype=torch.float64)
     magnitudes = values.abs().sort(descending=True).values
     scale, error = optimal_scale(values, binary())
@@ -275,7 +276,7 @@ def test_alternation_never_goes_up(count, codebook, seed):
     """Would catch a scale that does not belong to the nearest levels."""
     weights = torch.randn(count, generator=torch.Generator().manual_seed(seed))
     errors = [float(alternating_scale(weights, codebook, steps=steps)[1]) for steps in range(5)]
-    assert all(after <= before for before, after in zip(errors, errors[1:]))
+    assert all(after <= before for before, after in itertools.pairwise(errors))
 
 
 @pytest.mark.parametrize(

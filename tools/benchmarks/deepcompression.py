@@ -1,9 +1,8 @@
 """Deep Compression of LeNet-300-100 on real digits: rate under full accounting, error on digits never trained on.
 
 Of MNIST only 5,000 test digits are here, so they are cross-fitted: the even ones retrain and the odd ones measure, then
-the other way round; each digit is measured once, by the network that did not see it. Retraining sees deformed digits
-with their labels, and the dense network's answers. Since the dense network never saw these labels, a control trains it
-on them in the same way; and the last row retrains with the dense network's answers alone, without any label.
+the other way round; each digit is measured once, by the network that did not see it. Retraining imitates the dense
+network on deformed digits and sees no label, so that it cannot learn from labels what the dense network never saw.
 
 Every file is unpacked again and compared in every bit, altered in every byte and cut at every length.
 """
@@ -14,6 +13,7 @@ import copy
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ from torch import Tensor, nn
 from within.core.bench import BenchResult
 from within.core.distill import KnowledgeDistillation
 from within.core.errors import WithinError
+from within.core.graph import trace
 from within.core.packing import Account, pack, unpack
 from within.core.progress import track
-from within.core.train import fit
+from within.core.pruning.statistics import input_moments
 from within.core.train.deep_compression import DeepCompressionSettings, deep_compression
 
 RATE, PUBLISHED_RATE = 35.0, 40.0
@@ -39,20 +40,51 @@ BATCH = 256
 SETTINGS = DeepCompressionSettings(
     density={"1.weight": 0.08, "3.weight": 0.09, "5.weight": 0.26},  # the paper's, table 2
     bits={"1.weight": 4, "3.weight": 4, "5.weight": 5},
-    rounds=3,
+    rounds=1,
     retraining=2000,
-    early_share=0.4,
     sharing=700,
     retraining_rate=2e-3,
     sharing_rate=3e-4,
 )
-ONE_SHOT = replace(SETTINGS, rounds=1, retraining=0, sharing=0)
-TEMPERATURE = 2.0
+ONE_SHOT = replace(SETTINGS, retraining=0, sharing=0)
+SPARSER = replace(SETTINGS, density={"1.weight": 0.05, "3.weight": 0.09, "5.weight": 0.26})
+IN_ROUNDS = replace(SETTINGS, rounds=3, early_share=0.4)
+TEMPERATURE, LABELS = 2.0, 0.5  # of distillation; share of the labels where they are used
+MAIN = "Deep Compression"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of compressing.
+
+    Attributes:
+        settings: densities, bits and training.
+        surgeon: prunes by the second moments of what each layer reads instead of by magnitude.
+        labels: retraining sees the labels of its half as well.
+    """
+
+    settings: DeepCompressionSettings
+    surgeon: bool = True
+    labels: bool = False
+
+
+ARMS = {
+    "magnitude, shared, not retrained": Arm(ONE_SHOT, surgeon=False),
+    "brain surgeon, shared, not retrained": Arm(ONE_SHOT),
+    MAIN: Arm(SETTINGS),
+}
+FURTHER_ARMS = {
+    f"{MAIN}, seed 1": Arm(replace(SETTINGS, seed=100)),
+    f"{MAIN}, seed 2": Arm(replace(SETTINGS, seed=200)),
+    "5 % of the first layer": Arm(SPARSER),
+    "with labels of the other half": Arm(SETTINGS, labels=True),
+    "magnitude in three rounds": Arm(IN_ROUNDS, surgeon=False),
+}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One way of compressing, on both halves.
+    """What came of an arm, on both halves.
 
     Attributes:
         wrong: digits answered wrongly, by half.
@@ -71,29 +103,21 @@ class Outcome:
 
 
 def run(full: bool = False) -> BenchResult:
-    """Runs the bench; `full` adds two more seeds, the label-free retraining and the control."""
+    """Runs the bench; `full` adds two more seeds, a sparser network, retraining with labels, and pruning in rounds."""
     started = time.perf_counter()
     digits = mnist(core_data())
     halves = (digits, _swapped(digits))
     measured = len(digits.test_labels) + len(digits.train_labels)
-    tests = [plain_digits(half.test_images, half.mean) for half in halves]
-    dense = Outcome(tuple(_wrong(trained_lenet(), x, half.test_labels) for x, half in zip(tests, halves)))
-    with tempfile.TemporaryDirectory(prefix="within-deepcompression-") as name:
-        folder = Path(name)
-        outcomes = {
-            "dense": dense,
-            "pruned and shared, not retrained": _compress(halves, ONE_SHOT, folder / "one", 0.5),
-        }
-        outcomes["Deep Compression"] = _compress(halves, SETTINGS, folder / "all", 0.5)
-        verified = [_verify(folder / f"all-{number}") for number in range(2)]
-        if full:
-            for seed in (1, 2):
-                settings = replace(SETTINGS, seed=seed * 100)
-                outcomes[f"Deep Compression, seed {seed}"] = _compress(halves, settings, folder / f"s{seed}", 0.5)
-            outcomes["Deep Compression, no labels"] = _compress(halves, SETTINGS, folder / "free", 1.0)
-            outcomes["dense, retrained alike"] = _control(halves)
-    ours = outcomes["Deep Compression"]
-    repeated = [each for name, each in outcomes.items() if name.startswith("Deep Compression") and "labels" not in name]
+    tests = [(plain_digits(half.test_images, half.mean), half.test_labels) for half in halves]
+    dense = Outcome(tuple(_wrong(trained_lenet(), *test) for test in tests))
+    outcomes = {"dense": dense}
+    with tempfile.TemporaryDirectory(prefix="within-deepcompression-") as folder:
+        for name, arm in (ARMS | FURTHER_ARMS if full else ARMS).items():
+            outcomes[name] = _compress(halves, arm, Path(folder))
+            if name == MAIN:
+                verified = [_verify(Path(folder) / str(number)) for number in range(2)]
+    ours = outcomes[MAIN]
+    repeated = [outcome for name, outcome in outcomes.items() if name.startswith(MAIN)]
     points = [100 * (sum(each.wrong) - sum(dense.wrong)) / measured for each in repeated]
     figures: dict[str, Any] = {
         "rate": round(ours.rate or 0.0, 2),
@@ -124,24 +148,20 @@ def run(full: bool = False) -> BenchResult:
     return BenchResult("deepcompression", passed, figures, *_table(outcomes, measured))
 
 
-def _compress(halves: tuple[Mnist, Mnist], settings: DeepCompressionSettings, stem: Path, imitation: float) -> Outcome:
-    """Compresses once for each half and measures on the other; what is measured is read back from the file.
-
-    Arguments:
-        imitation: weight of the dense network's answers against the labels; 1 leaves the labels out.
-    """
+def _compress(halves: tuple[Mnist, Mnist], arm: Arm, folder: Path) -> Outcome:
+    """Compresses once with each half and measures on the other; what is measured is read back from the file."""
     wrong, accounts, exact = [], [], []
     for number, half in enumerate(halves):
         model = trained_lenet()
-        training = _training(half, model, settings.seed, imitation) if settings.retraining else {}
-        deep_compression(model, training, settings)
-        result = pack(model, stem.with_name(f"{stem.name}-{number}"))
+        training = _training(half, model, arm) if arm.settings.retraining else {}
+        moments = partial(_moments, plain_digits(half.train_images, half.mean)) if arm.surgeon else None
+        deep_compression(model, training, arm.settings, moments=moments)
+        result = pack(model, folder / str(number))
         state = unpack(result.path)
         restored = trained_lenet()
         restored.load_state_dict(state)
         exact.append(all(_bits(state[name]).equal(_bits(tensor)) for name, tensor in model.state_dict().items()))
-        again = pack(restored, stem.with_name(f"{stem.name}-again")).path
-        exact.append(again.read_bytes() == result.path.read_bytes())
+        exact.append(pack(restored, folder / "again").path.read_bytes() == result.path.read_bytes())
         wrong.append(_wrong(restored, plain_digits(half.test_images, half.mean), half.test_labels))
         accounts.append(result.account)
     return Outcome(tuple(wrong), tuple(accounts), all(exact))
@@ -151,32 +171,22 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.contiguous().view(torch.int32)
 
 
-def _control(halves: tuple[Mnist, Mnist]) -> Outcome:
-    """Trains the dense network as the compressed one is trained, without compressing it."""
-    wrong = []
-    for half in halves:
-        model = trained_lenet()
-        steps = round(SETTINGS.retraining * (1 + SETTINGS.early_share * (SETTINGS.rounds - 1))) + SETTINGS.sharing
-        rate = {"type": "Adam", "lr": SETTINGS.retraining_rate}
-        training = _training(half, model, 0, 0.5)
-        fit(model, **training, iterations=steps, optimizer=rate, schedule="warm_cosine", description="Control")
-        wrong.append(_wrong(model, plain_digits(half.test_images, half.mean), half.test_labels))
-    return Outcome(tuple(wrong))
+def _moments(images: Tensor, model: nn.Module) -> dict[str, Tensor]:
+    found = input_moments(trace(model, (images[:500],)), images.split(500))
+    return {name: each.second_moment for name, each in found.items()}
 
 
-def _training(half: Mnist, model: nn.Module, seed: int, imitation: float) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(seed)
+def _training(half: Mnist, model: nn.Module, arm: Arm) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(arm.settings.seed)
     source = DeformedDigits(half.train_images, half.train_labels, half.mean)
     everything = torch.arange(len(source))
     copies = [source.batch(everything, generator)[0] for _ in track(range(COPIES - 1), "Deforming digits")]
     inputs = torch.cat([plain_digits(half.train_images, half.mean), *copies])
-    return {
-        "data": (inputs, half.train_labels.repeat(COPIES)),
-        "batch_size": BATCH,
-        "loss": F.cross_entropy,
-        "teacher": copy.deepcopy(model),
-        "distillation": KnowledgeDistillation(TEMPERATURE, imitation),
-    }
+    imitation = {"batch_size": BATCH, "teacher": copy.deepcopy(model)}
+    if not arm.labels:
+        return imitation | {"data": inputs, "distillation": KnowledgeDistillation(TEMPERATURE, 1.0)}
+    labelled = {"data": (inputs, half.train_labels.repeat(COPIES)), "loss": F.cross_entropy}
+    return imitation | labelled | {"distillation": KnowledgeDistillation(TEMPERATURE, 1 - LABELS)}
 
 
 def _verify(path: Path) -> dict[str, int]:

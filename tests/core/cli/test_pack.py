@@ -21,6 +21,7 @@ def build():
 
 def data():
     inputs = torch.randn(200, 12, generator=torch.Generator().manual_seed(0))
+    inputs[:, 6:] += 3 * inputs[:, :6]
     return inputs, inputs[:, :3].argmax(1)
 
 def evaluate(model):
@@ -34,9 +35,10 @@ bits = 3
 data = "network_to_pack:data"
 evaluate = "network_to_pack:evaluate"
 rounds = 2
-retraining = 40
+retraining = 100
+retraining_rate = 1e-2
 sharing = 10
-distillation = dict(temperature=2.0, weight=0.5)
+distillation = dict(temperature=2.0, weight=0.1)
 batch_size = 50
 """
 
@@ -95,6 +97,26 @@ def test_a_configuration_retrains(checkpoint, capfd):
     assert Path("config.within").is_file()
 
 
+def test_the_surgeon_of_a_configuration_is_called(checkpoint, capfd):
+    """Catches a key without effect: without training, the surgeon's network is nearer to the dense one's answers."""
+    state = load_file(checkpoint)
+    inputs = network_inputs()
+    errors = {}
+    for count in (0, 150):
+        Path("config.py").write_text(CONFIG + f"surgeon = {count}\nretraining = sharing = 0\nbits = None\n")
+        assert main(["pack", "config.py"]) == 0
+        change = unpack("config.within")["0.weight"] - state["0.weight"]
+        errors[count] = float(((inputs @ change.T) ** 2).sum())
+    assert errors[150] < 0.8 * errors[0]
+
+
+def network_inputs() -> torch.Tensor:
+    """The data of the network above, which reads them through correlated inputs."""
+    inputs = torch.randn(200, 12, generator=torch.Generator().manual_seed(0))
+    inputs[:, 6:] += 3 * inputs[:, :6]
+    return inputs
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -140,6 +162,7 @@ def test_damage_is_an_error_and_leaves_nothing(checkpoint, capfd):
         (["pack", "model.safetensors", "--bits", "3", "--initial", "best"], "no start named"),
         (["pack", "model.safetensors", "--density", "0.1", "--quality", "1"], "one of the two"),
         (["pack", "config.py", "--bits", "3"], "says all of this itself"),
+        (["pack", "config.py", "--no-huffman"], "says all of this itself"),
         (["unpack", "missing.within"], "Could not read"),
         (["unpack", "network_to_pack.py"], "no packed file"),
     ],

@@ -160,3 +160,7 @@ def test_deep_compression_from_end_to_end(tmp_path, surgeon):
     assert float((model(inputs).argmax(1) == target).float().mean()) > dense - 0.1
     packed = pack(model, tmp_path / "packed")
     assert [tensor.encoding for tensor in packed.account.tensors] == ["shared", "dense", "shared", "dense"]
+    with pytest.raises(WithinError, match="hooks"):
+        deep_compression(model, {**training, "hooks": []}, settings)
+    with pytest.raises(WithinError, match="not both"):
+        deep_compression(model, training, DeepCompressionSettings(density=0.1, quality=1.0))

@@ -40,14 +40,19 @@ Bits = Annotated[
 GapBits = Annotated[
     int | None, typer.Option("--gap-bits", help="Bits of a gap between nonzeros; by default the best for each tensor.")
 ]
-Initial = Annotated[str, typer.Option("--initial", help="Start of the centroids: linear, density or random.")]
-Huffman = Annotated[bool, typer.Option("--huffman/--no-huffman", help="Huffman code the streams.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of the random start.")]
+Initial = Annotated[
+    str | None, typer.Option("--initial", help="Start of the centroids: linear (the default), density or random.")
+]
+Huffman = Annotated[
+    bool | None, typer.Option("--huffman/--no-huffman", help="Huffman code the streams; on by default.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Of the random start; 0 by default.")]
 
 HELP = """Pack a network into one small verified file: Deep Compression.
 
-A checkpoint is packed as it is, in every bit but the signs of zero weights, or pruned and shared without training where
---density, --quality or --bits say so.
+A checkpoint is packed as it is, in every bit but the signs of zero weights.
+
+With --density, --quality or --bits its weights are pruned and shared first, without training.
 
 A configuration does all of it with retraining:
 
@@ -61,8 +66,8 @@ A configuration does all of it with retraining:
 
     retraining, sharing = 4000, 1000
 
-Further keys: quality, gap_bits, huffman, initial, rounds, early_share, retraining_rate, sharing_rate, loss, batch_size,
-distillation, evaluate, output, seed.
+Further keys: quality, gap_bits, huffman, initial, rounds, early_share, retraining_rate, sharing_rate, surgeon, loss,
+batch_size, distillation, evaluate, output, seed.
 """
 
 
@@ -78,21 +83,21 @@ def pack(
     quality: Quality = None,
     bits: Bits = None,
     gap_bits: GapBits = None,
-    initial: Initial = "linear",
-    huffman: Huffman = True,
-    seed: Seed = 0,
+    initial: Initial = None,
+    huffman: Huffman = None,
+    seed: Seed = None,
     as_json: Json = False,
 ) -> None:
     """Pack a network into one small verified file."""
-    options = {"density": density, "quality": quality, "bits": bits, "gap_bits": gap_bits}
+    options: dict[str, Any] = {"density": density, "quality": quality, "bits": bits, "gap_bits": gap_bits}
+    options |= {"initial": initial, "huffman": huffman, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
-    further = {"initial": initial, "huffman": huffman, "seed": seed}
     metrics: dict[str, Any] = {}
     with standard_output_for_json(as_json):
         if target.suffix == ".py":
             account, path, metrics = _from_configuration(target, output, given)
         else:
-            account, path = _from_checkpoint(target, output, given, further)
+            account, path = _from_checkpoint(target, output, given)
     if as_json:
         print_json({"path": str(path), **account.as_record(), **metrics})
         return
@@ -109,9 +114,7 @@ def _from_configuration(target: Path, output: Path | None, given: dict[str, Any]
     return packed.result.account, packed.result.path, {"before": packed.before, "after": packed.after}
 
 
-def _from_checkpoint(
-    target: Path, output: Path | None, given: dict[str, Any], further: dict[str, Any]
-) -> tuple[Account, Path]:
+def _from_checkpoint(target: Path, output: Path | None, given: dict[str, Any]) -> tuple[Account, Path]:
     from within.core.cli.packing import checkpoint_state, prune_state
     from within.core.packing import PackSettings
     from within.core.packing import pack as pack_state
@@ -121,7 +124,7 @@ def _from_checkpoint(
     if pruning:
         state = prune_state(state, **pruning)
     path = output or (target / f"model{SUFFIX}" if target.is_dir() else target.with_suffix(SUFFIX))
-    result = pack_state(state, path, PackSettings(**given, **further))
+    result = pack_state(state, path, PackSettings(**given))
     return result.account, result.path
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,16 @@ from within.core.checkpoint import WEIGHTS, load_foreign, load_into, load_state
 from within.core.cli.factory import build_model, find_factory
 from within.core.distill import KnowledgeDistillation
 from within.core.errors import WithinError
+from within.core.graph import trace
 from within.core.packing import PackResult, PackSettings, pack, unpack
 from within.core.packing.pack import by_name, weight_names
 from within.core.packing.weight_sharing import Initial
+from within.core.pruning.statistics import input_moments
 from within.core.sparse import magnitude_masks
+from within.core.train.batches import as_source
 from within.core.train.deep_compression import DeepCompressionSettings, deep_compression
+
+MOST_WORK = 1e12  # rows times the cube of their length: what solving each row of a layer costs at most
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class PackingConfiguration:
         density, quality, bits, rounds, retraining, early_share, sharing, retraining_rate, sharing_rate, initial, seed:
             see `within.core.train.deep_compression.DeepCompressionSettings`.
         gap_bits, huffman: see `within.core.packing.PackSettings`.
+        surgeon: prune by the optimal brain surgeon, with the inputs of so many items of the data; 0 prunes by
+            magnitude, and so are layers that are too large for it.
         data: function by name that returns what `fit` trains on; without it nothing is trained.
         loss: function by name, `loss(output, target)`.
         batch_size: items a step.
@@ -54,6 +62,7 @@ class PackingConfiguration:
     sharing: int = 0
     retraining_rate: float = 1e-3
     sharing_rate: float = 1e-4
+    surgeon: int = 0
     data: str | None = None
     loss: str = "torch.nn.functional:cross_entropy"
     batch_size: int = 256
@@ -93,7 +102,7 @@ def read_packing(config: Mapping[str, Any], *, where: str) -> PackingConfigurati
     if not isinstance(model, Mapping) or not {"factory", "weights"} <= set(model):
         todo = 'write model = dict(factory="module:name", weights="file.safetensors")'
         raise WithinError("The configuration names no model with weights", where=where, todo=todo)
-    if any(config.get(key) for key in ("retraining", "sharing")) and not config.get("data"):
+    if any(config.get(key) for key in ("retraining", "sharing", "surgeon")) and not config.get("data"):
         raise WithinError("Training needs data", where=where, todo='write data = "module:function"')
     return PackingConfiguration(**config)
 
@@ -114,7 +123,9 @@ def run_packing(configuration: PackingConfiguration, output: Path, folder: Path 
     load_into(model, state, where=str(configuration.model["weights"]))
     before = _metrics(configuration, model, folder)
     stages = {each.name: getattr(configuration, each.name) for each in dataclasses.fields(DeepCompressionSettings)}
-    deep_compression(model, _training(configuration, model, folder), DeepCompressionSettings(**stages))
+    training = _training(configuration, model, folder)
+    moments = partial(_moments, training, configuration.surgeon) if configuration.surgeon else None
+    deep_compression(model, training, DeepCompressionSettings(**stages), moments=moments)
     packing = PackSettings(
         bits=configuration.bits,
         gap_bits=configuration.gap_bits,
@@ -179,6 +190,20 @@ def _training(configuration: PackingConfiguration, model: nn.Module, folder: Pat
         training["teacher"] = copy.deepcopy(model)
         training["distillation"] = KnowledgeDistillation(**configuration.distillation)
     return training
+
+
+def _moments(training: Mapping[str, Any], count: int, model: nn.Module) -> dict[str, Tensor]:
+    """Returns E[x x^T] of the inputs of every layer that the brain surgeon can take on."""
+    source, batch_size, _ = as_source(training["data"], training["batch_size"], None)
+    batches = [
+        source.batch(indices, torch.Generator().manual_seed(number))[0]
+        for number, indices in enumerate(torch.arange(min(count, len(source))).split(batch_size))
+    ]
+    whole = [batch for batch in batches if len(batch) == len(batches[0])]  # the trace is at the shape of one batch
+    found = input_moments(trace(model, (whole[0],)), whole)
+    shapes = {name: tensor.flatten(1).shape for name, tensor in model.named_parameters() if name in found}
+    able = [name for name, (outputs, inputs) in shapes.items() if outputs * inputs**3 <= MOST_WORK]
+    return {name: found[name].second_moment for name in able}
 
 
 def _metrics(configuration: PackingConfiguration, model: nn.Module, folder: Path | None) -> dict[str, float]:

@@ -75,6 +75,9 @@ def deep_compression(
     """
     if settings.rounds < 1 or not (settings.density is None or settings.quality is None):
         raise WithinError("Deep compression needs one round or more, and not both a density and a quality parameter")
+    taken = sorted({"iterations", "optimizer", "schedule", "hooks", "seed", "description"} & set(training))
+    if taken:
+        raise WithinError(f"The stages choose {', '.join(taken)} themselves", where="training", todo="leave them out")
     parameters = dict(model.named_parameters())
     weights = weight_names(parameters)
     masks: dict[str, Tensor] = {}

@@ -37,10 +37,12 @@ def test_a_network_keeps_its_biases_and_statistics(tmp_path):
     """Catches biases or running statistics that are shared like weights, and integers that become floats."""
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 5))
     model(torch.randn(4, 3, 3, 3))
-    pack(model, tmp_path / "packed", PackSettings(bits=2))
+    result = pack(model, tmp_path / "packed", PackSettings(bits=2))
     found = unpack(tmp_path / "packed")
     for name, tensor in model.state_dict().items():
         assert same_bits(found[name], tensor) == (name not in ("0.weight", "3.weight"))
+    nn.init.zeros_(model[0].bias)  # what was returned describes the file, whatever becomes of the model
+    assert all(same_bits(found[name], result.state[name]) for name in found)
     model.load_state_dict(found)
 
 

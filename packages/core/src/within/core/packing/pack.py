@@ -94,7 +94,9 @@ def pack(
             packed[key] = _weight(state[name], bits.get(name), settings)
         state[name] = packed[key]
     account = write_packed(state, path, gap_bits=gap_bits, huffman=settings.huffman)
-    return PackResult(Path(path), {name: tensor.detach().cpu() for name, tensor in state.items()}, account)
+    kept = {name: tensor.detach().cpu() for name, tensor in state.items()}
+    copies = {name: tensor if name in weights else tensor.clone() for name, tensor in kept.items()}
+    return PackResult(Path(path), copies, account)
 
 
 def _weight(weight: Tensor, bits: int | None, settings: PackSettings) -> Tensor:

@@ -16,9 +16,9 @@ import numpy as np
 
 from within.core.quantize.assignment import Best, Floats, Integers, Side, evaluate
 
-FIRST_RATIO = 1.1  # of neighbouring scales in the first grid
+FIRST_RATIO = 1.3  # of neighbouring scales in the first grid
 PARTS = 4  # into which an interval is split
-SWEPT = 1 << 14  # breakpoints of one row that are left to the sweep
+SWEPT = 1 << 6  # breakpoints of one row that are left to the sweep
 ROUNDS = 60
 ROUNDING = 4e-16
 

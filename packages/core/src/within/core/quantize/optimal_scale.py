@@ -30,7 +30,7 @@ from within.core.quantize.sweep import sweep
 
 HISTOGRAM_FROM = 10_000_000  # weights that share one scale, above which they are counted in bins
 HISTOGRAM_BINS = 1 << 20
-SWEPT_AT_ONCE = 1 << 15  # a row with no more breakpoints is swept whole
+SWEPT_AT_ONCE = 1 << 6  # a row with no more breakpoints is swept whole
 REFITS = 4
 
 

@@ -1,0 +1,89 @@
+"""Real weights and labelled images of the data folder `core`, as benches and tests use them."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tools.benchmarks.networks.cifar_resnet import CifarResNet
+from tools.benchmarks.networks.lenet import lenet_300_100
+from torch import Tensor, nn
+
+from within.core.errors import WithinError
+
+CIFAR_MEAN, CIFAR_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def core_data() -> Path:
+    """Returns the data folder `core`.
+
+    Raises:
+        WithinError: when `WITHIN_DATA` does not name a folder that holds it.
+    """
+    root = os.environ.get("WITHIN_DATA")
+    if not root or not (Path(root) / "core").is_dir():
+        raise WithinError("This needs real weights and images", todo="set WITHIN_DATA to a folder that holds core/")
+    return Path(root) / "core"
+
+
+def trained_cifar_resnet(depth: int) -> CifarResNet:
+    """Returns the CIFAR ResNet of that depth with its published weights, in evaluation mode."""
+    published = load_file(core_data() / f"cifar10_resnet{depth}.safetensors")
+    blocks = (depth - 2) // 6
+    state = {}
+    for name, tensor in published.items():
+        parts = name.split(".")
+        if parts[0].startswith("layer"):
+            number = blocks * (int(parts[0].removeprefix("layer")) - 1) + int(parts[1])
+            state[".".join(["blocks", str(number), *parts[2:]])] = tensor
+        else:
+            state[name.replace("conv1.", "conv.").replace("bn1.", "bn.")] = tensor
+    model = CifarResNet(depth)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def cifar_images(part: str, first: int = 0, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """Returns normalised images [count, 3, 32, 32] and labels of "train" (12,000) or "test" (2,000)."""
+    with np.load(core_data() / "cifar10_jpeg_subset.npz") as file:
+        offsets, encoded, labels = (file[f"{part}_{key}"] for key in ("offsets", "jpeg", "labels"))
+    last = len(labels) if count is None else min(first + count, len(labels))
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(encoded[offsets[number] : offsets[number + 1]].tobytes())))
+        for number in range(first, last)
+    ]
+    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    mean, deviation = (torch.tensor(value).view(3, 1, 1) for value in (CIFAR_MEAN, CIFAR_DEVIATION))
+    return (images - mean) / deviation, torch.from_numpy(labels[first:last]).long()
+
+
+def trained_lenet() -> nn.Sequential:
+    """Returns LeNet-300-100 with its published weights."""
+    published = load_file(core_data() / "lenet300_classic_mnist.safetensors")
+    model = lenet_300_100()
+    layers = [layer for layer in model if isinstance(layer, nn.Linear)]
+    for number, layer in enumerate(layers):
+        weight, bias = (published[f"output.compressible_{number}.{part}"] for part in ("weight", "bias"))
+        layer.load_state_dict({"weight": weight, "bias": bias})
+    return model.eval()
+
+
+def mnist_digits() -> tuple[Tensor, Tensor]:
+    """Returns 5,000 test digits [5000, 784], in 0 to 1 less the mean image, and their labels."""
+    with np.load(core_data() / "mnist_t10k_even.npz") as file:
+        pixels, labels, mean = file["x"], file["y"], file["mean_image"]
+    images = torch.from_numpy(pixels).float() / 255
+    scale = 255 if mean.max() > 1 else 1
+    return (images - torch.from_numpy(mean).float() / scale).flatten(1), torch.from_numpy(labels).long()
+
+
+def top1(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 500) -> float:
+    """Returns the share of images whose largest answer is their label, in per cent."""
+    with torch.no_grad():
+        answers = torch.cat([model(part).argmax(1) for part in images.split(batch)])
+    return float((answers == labels).float().mean()) * 100

@@ -123,9 +123,8 @@ def test_no_assignment_is_better(narrowed, weights, codebook):
     """Would catch any missed interval, of either sign, in the sweep or in the intervals that are left for it."""
     values = np.array(weights, np.float64)
     with pytest.MonkeyPatch.context() as patch:
-        if narrowed:
-            patch.setattr(MODULE, "SWEPT_AT_ONCE", 0)
-            patch.setattr(narrowing, "SWEPT", 2)
+        patch.setattr(MODULE, "SWEPT_AT_ONCE", 0 if narrowed else 10**9)
+        patch.setattr(narrowing, "SWEPT", 2)
         scale, error = optimal_scale(torch.from_numpy(values), codebook)
     expected = best_of_all_assignments(values, codebook)
     assert float(error) == pytest.approx(expected, rel=1e-9, abs=1e-12 * float((values**2).sum()) + 1e-300)

@@ -9,8 +9,9 @@ paper sorts and sweeps all N K breakpoints. Here `narrowing` first drops every i
 hold nothing better, and `sweep` visits the breakpoints that are left; the result is that of the full sweep, up to
 rounding in float64.
 
-A smaller squared error is not a higher accuracy: on ResNet-20 the optimal int3 scales per channel lose 16 points more
-than plain absolute maxima, as few large weights matter more than their share of the squares. Test the accuracy.
+A smaller squared error is not a higher accuracy. ResNet-20 on the first 1000 CIFAR test images, weights per channel, no
+re-estimation of batch norms: int3 with optimal scales 46.4 %, with absolute maxima 62.3 %, in floating point 80.4 %.
+Test the accuracy.
 """
 
 from __future__ import annotations

@@ -72,11 +72,6 @@ class Observed:
             warnings.warn(f"All calibration values of {self.name} are {what}.", stacklevel=3)
         return self.lowest, self.highest
 
-    def within(self, amax: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the observed range, cut off at plus and minus `amax`."""
-        lowest, highest = self.range()
-        return torch.maximum(lowest, -amax), torch.minimum(highest, amax)
-
     def _rows(self, values: Tensor) -> Tensor:
         if values.numel() == 0:
             raise WithinError(

@@ -121,7 +121,7 @@ class _Observer:
 
     def __init__(self, path: str, name: str, options: Mapping[str, Any]) -> None:
         self.name = path.removeprefix(f"{ACTIVATIONS}.")
-        self.calibrator = calibrator_named(name, **options)
+        self.calibrator = calibrator_named(name, name=self.name, **options)
         self.low, self.high = float("inf"), -float("inf")
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:

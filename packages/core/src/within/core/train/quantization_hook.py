@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from torch import nn
+from torch import fx, nn
 
 from within.core.errors import WithinError
 from within.core.quantize.bias import round_biases
@@ -42,7 +42,9 @@ class QuantizationHook(Hook):
 
     def after_train(self, runner: Any) -> None:
         """Rounds the biases."""
-        round_biases(trained_model(runner.model).network)
+        network = trained_model(runner.model).network
+        if isinstance(network, fx.GraphModule):
+            round_biases(network)
 
     def _switch(self, model: nn.Module, iteration: int) -> None:
         frozen = self.freeze_ranges_at is not None and iteration >= self.freeze_ranges_at

@@ -103,7 +103,7 @@ def test_stochastic_rounding_is_right_on_average(form):
     """Would catch rounding to nearest, clipping, or a probability that is not the distance."""
     x = noise(0, 4, 3, 6, 6)
     generator = torch.Generator().manual_seed(1)
-    count = 4000
+    count = 2500
     mean = sum(quantise(x, form, generator=generator).double() for _ in range(count)) / count
     below, above = neighbours(x, encode(x, form))
     deviation = ((x.abs() - below) * (above - x.abs())).clamp(min=0).sqrt()  # of a choice between two, rightly weighted

@@ -6,6 +6,8 @@ section 2.4). Rounding it here makes the simulation compute what the kernel will
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, fx
 
@@ -47,7 +49,11 @@ def accumulator_scale(module: fx.GraphModule, node: fx.Node) -> Tensor | None:
 
 def input_quantizer(module: fx.GraphModule, node: fx.Node) -> FakeQuantize | None:
     """Returns the quantiser of the tensor that a layer reads, before it was only moved."""
-    source = node.args[0]
+    return quantizer_behind(module, node.args[0])
+
+
+def quantizer_behind(module: fx.GraphModule, source: Any) -> FakeQuantize | None:
+    """Returns the quantiser that made a value, before it was only moved; None where it is on no grid."""
     while isinstance(source, fx.Node):
         found = quantizer_of(module, source)
         if found is not None:

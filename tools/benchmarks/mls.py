@@ -2,10 +2,10 @@
 
 A small ResNet (option A blocks of the CIFAR ResNets, 16, 32 and 64 channels on maps of 16, 8 and 4) is trained on the
 12,000 training images of the CIFAR-10 subset, in float32 and with weights, activations and errors of every convolution
-and of the linear layer in <2,1> and in <2,4>, and tested on the 2,000 test images twice: in the arithmetic it was trained
-in (rounding to nearest), and as the plain network that `restore` returns. Batch-norm statistics are estimated again
-before each test, in every arm. The plain network trained in <2,1> must be within one point of the one trained in float32,
-on average over the seeds. With `full` it is the ResNet-20 on full maps, and three seeds for all.
+and of the linear layer in <2,1> and in <2,4>, and tested on the 2,000 test images twice: in the arithmetic it was
+trained in (rounding to nearest), and as the plain network that `restore` returns. Batch-norm statistics are estimated
+again before each test, in every arm. The plain network trained in <2,1> must be within one point of the one trained in
+float32, on average over the seeds. With `full` it is the ResNet-20 on full maps, and three seeds for all.
 
 The format itself is checked on tensors of such a network: every element representable and within one step, stochastic
 rounding right on average, and nothing moved when it is quantised again.

@@ -10,6 +10,7 @@ from torch import nn
 
 from within.core.cli import main
 from within.core.cli.application import COMMANDS
+from within.core.cli.quantization import QuantizationJob
 from within.core.cli.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,8 +61,9 @@ def test_every_command_and_key_is_documented():
     """Would catch a command, or a key of a configuration, that the page on the command line does not know."""
     page = (ROOT / "docs" / "command-line.md").read_text()
     for module in COMMANDS:
-        assert f"### `within {module.__name__.rpartition('.')[2]}" in page
-    for key in Settings.__dataclass_fields__:
+        name = module.__name__.rpartition(".")[2].replace("_", "-")
+        assert f"### `within {name}" in page
+    for key in {**Settings.__dataclass_fields__, **QuantizationJob.__dataclass_fields__}:
         assert f"`{key}`" in page
 
 

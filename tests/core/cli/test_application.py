@@ -13,7 +13,7 @@ from tests.core.cli.process import only_object, within
 from within.core.cli import main
 from within.core.cli.application import COMMANDS
 
-NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+NAMES = [module.__name__.rpartition(".")[2].replace("_", "-") for module in COMMANDS]
 
 
 def test_help_does_not_import_torch():

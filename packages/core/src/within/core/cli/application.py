@@ -19,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from within.core.cli import (
     bench,
+    bench_runtime,
     calibrate,
     compress,
     demo,
@@ -26,6 +27,7 @@ from within.core.cli import (
     export,
     methods,
     pack,
+    quantize,
     report,
     reproduce,
     trace,
@@ -34,7 +36,22 @@ from within.core.cli import (
 from within.core.errors import WithinError
 
 COMMAND_GROUP = "within.commands"
-COMMANDS = (trace, compress, pack, unpack, export, report, bench, reproduce, demo, methods, calibrate, doctor)
+COMMANDS = (
+    trace,
+    compress,
+    quantize,
+    pack,
+    unpack,
+    export,
+    bench_runtime,
+    report,
+    bench,
+    reproduce,
+    demo,
+    methods,
+    calibrate,
+    doctor,
+)
 USER_ERROR, DEFECT, INTERRUPTED = 2, 1, 130
 
 

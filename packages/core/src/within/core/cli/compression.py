@@ -51,7 +51,7 @@ def run_compression(config_path: Path, output: Path | None = None) -> tuple[Path
     budgets = read_budgets(settings.budgets, where=str(config_path))
     torch.manual_seed(settings.seed)
     dense, inputs = build_dense(settings), example_inputs(settings.shapes, settings.seed)
-    with _run_directory(output or settings.output or Path("runs") / config_path.stem) as folder:
+    with run_directory(output or settings.output or Path("runs") / config_path.stem) as folder:
         with atomic_write(folder / CONFIG) as temporary:
             temporary.write_text(config.pretty_text)
         result = prune(
@@ -97,7 +97,7 @@ def load_run(run: str | Path) -> tuple[nn.Module, tuple[Any, ...]]:
 
 
 @contextmanager
-def _run_directory(path: str | Path) -> Iterator[Path]:
+def run_directory(path: str | Path) -> Iterator[Path]:
     """Yields a new run directory; a failure before the model is saved leaves none behind."""
     folder = new_run_directory(path)
     try:

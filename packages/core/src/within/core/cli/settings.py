@@ -61,13 +61,13 @@ def read_settings(config: Mapping[str, Any], *, where: str) -> Settings:
         WithinError: for an unknown or a missing key, and when budgets and widths are both given, or neither.
     """
     known = [each.name for each in dataclasses.fields(Settings)]
-    _check_keys(config, known, where)
+    check_keys(config, known, where)
     for key in ("model", "inputs"):
         if not config.get(key):
             raise WithinError(f"The key {key!r} is missing", where=where, todo="see `within compress --help`")
     if not isinstance(config["model"], Mapping) or "factory" not in config["model"]:
         raise WithinError("The model has no factory", where=where, todo='write model = dict(factory="module:name")')
-    _check_keys(config["model"], MODEL_KEYS, f"{where}, model")
+    check_keys(config["model"], MODEL_KEYS, f"{where}, model")
     if bool(config.get("budgets")) == (config.get("widths") is not None):
         raise WithinError("Give either budgets or widths, one of the two", where=where)
     return Settings(**config)
@@ -90,7 +90,7 @@ def read_budgets(records: Sequence[Mapping[str, Any]], *, where: str) -> list[Bu
             raise WithinError(f"There is no cost named {name!r}", where=f"{where}, budgets", todo=todo)
         kind = getattr(costs, name)
         arguments = {key: value for key, value in record.items() if key not in ("cost", "fraction", "limit")}
-        _check_keys(arguments, list(inspect.signature(kind).parameters), f"{where}, budget on {name}")
+        check_keys(arguments, list(inspect.signature(kind).parameters), f"{where}, budget on {name}")
         budgets.append(costs.Budget(kind(**arguments), limit=record.get("limit"), fraction=record.get("fraction")))
     return budgets
 
@@ -99,7 +99,8 @@ def _is_cost(kind: Any, name: str) -> bool:
     return inspect.isclass(kind) and name != "Cost" and {"name", "unit", "__call__"} <= set(dir(kind))
 
 
-def _check_keys(record: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+def check_keys(record: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    """Raises a `WithinError` for a key that is not known, with the nearest one that is."""
     for key in record:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

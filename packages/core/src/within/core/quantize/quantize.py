@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from within.core.errors import WithinError
 from within.core.plan import Plan, Step, input_specs
 from within.core.quantize.bias import round_biases
 from within.core.quantize.calibrate import WeightRange, calibrate_activations, calibrate_weights
@@ -53,6 +54,17 @@ class QuantizationSettings:
     keep_float: Sequence[str] = ()
     join: bool = True
     learned: Learned = "none"
+
+    def __post_init__(self) -> None:
+        pairs = self.bits.values() if isinstance(self.bits, Mapping) else [None]
+        if not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
+            raise WithinError(
+                "The bits of single layers are not pairs by layer",
+                where="bits",
+                todo='write bits={"layer1.conv1": (4, 8)}: bits of the weight and of the input',
+            )
+        if isinstance(self.keep_float, str):
+            raise WithinError("keep_float is a list of layers", where="keep_float", todo=f"write [{self.keep_float!r}]")
 
 
 @dataclass(frozen=True)

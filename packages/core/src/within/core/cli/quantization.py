@@ -1,0 +1,218 @@
+"""A quantisation from its configuration to its run directory.
+
+build -> fold, place, calibrate, correct -> sensitivities -> save -> export -> compare -> measure -> report
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from within.core.checkpoint import load_into, load_state, save_model
+from within.core.cli.compression import load_run, run_directory
+from within.core.cli.configuration import load_config
+from within.core.cli.factory import build_model, example_inputs, find_factory
+from within.core.cli.settings import MODEL_KEYS, check_keys
+from within.core.device.export import export_onnx
+from within.core.device.measure import measure
+from within.core.errors import WithinError
+from within.core.files import atomic_write
+from within.core.plan import Plan, read_plan
+from within.core.quantize import QuantizationResult, QuantizationSettings, QuantizedOnnx, export_quantized, quantize
+from within.core.quantize.sensitivity import LayerSensitivity, layer_sensitivities
+from within.core.report import (
+    Certificate,
+    CostRow,
+    ImageStrip,
+    Notice,
+    QualityRow,
+    ReportContent,
+    ReportTable,
+    collect_provenance,
+    write_report,
+)
+from within.core.report.bar_chart import bar_chart
+
+CONFIG, MODEL = "config.py", "model.onnx"
+
+
+@dataclass(frozen=True)
+class QuantizationJob:
+    """The keys of a configuration.
+
+    Attributes:
+        model: `factory`, and if wanted `arguments` of it and `weights`; or `run`, a directory of `within compress`.
+        inputs: shapes of the example inputs; a run directory knows its own.
+        calibration: function by name that returns batches of real inputs.
+        quantization: keys of `QuantizationSettings`.
+        evaluate: function by name, from a model to `{metric: value}` or `{metric: (value, unit)}`.
+        runtimes: where latency is measured, of the float and the quantised file.
+        exporter: "dynamo" or "torchscript".
+        seed: of everything random.
+        output: the run directory.
+    """
+
+    model: Mapping[str, Any]
+    inputs: Sequence[Any] = ()
+    calibration: str | None = None
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+    evaluate: str | None = None
+    runtimes: Sequence[str] = ("onnxruntime",)
+    exporter: str = "dynamo"
+    seed: int = 0
+    output: str = ""
+
+
+def read_job(config: Mapping[str, Any], *, where: str) -> QuantizationJob:
+    """Checks the keys of a configuration.
+
+    Raises:
+        WithinError: for an unknown or a missing key.
+    """
+    check_keys(config, [each.name for each in dataclasses.fields(QuantizationJob)], where)
+    model = config.get("model")
+    if not isinstance(model, Mapping) or not ("factory" in model or "run" in model):
+        raise WithinError(
+            "The model has neither a factory nor a run",
+            where=where,
+            todo='write model = dict(factory="module:name") or model = dict(run="runs/half")',
+        )
+    check_keys(model, (*MODEL_KEYS, "run"), f"{where}, model")
+    if "run" not in model and not config.get("inputs"):
+        raise WithinError("The key 'inputs' is missing", where=where, todo="see `within quantize --help`")
+    known = [each.name for each in dataclasses.fields(QuantizationSettings)]
+    check_keys(config.get("quantization", {}), known, f"{where}, quantization")
+    return QuantizationJob(**config)
+
+
+def run_quantization(config_path: Path, output: Path | None = None) -> tuple[Path, ReportContent]:
+    """Quantises a model as its configuration says and writes the run directory.
+
+    Returns:
+        The run directory, and what its report says.
+
+    Raises:
+        WithinError: for whatever is wrong with the configuration, the model, the calibration or the directory.
+    """
+    config = load_config(config_path)
+    job = read_job(config.to_dict(), where=str(config_path))
+    torch.manual_seed(job.seed)
+    model, inputs, plan = _source(job)
+    batches = list(find_factory(job.calibration)()) if job.calibration else []
+    with run_directory(output or job.output or Path("runs") / config_path.stem) as folder:
+        with atomic_write(folder / CONFIG) as temporary:
+            temporary.write_text(config.pretty_text)
+        result = quantize(model, inputs, batches, job.quantization, plan=plan)
+        sensitivities = layer_sensitivities(result.quantized, batches) if batches else []
+        exported = export_quantized(
+            result.model,
+            inputs,
+            folder / MODEL,
+            exporter=job.exporter,  # type: ignore[arg-type]
+            check=_tuples(batches[:4]),
+        )
+        save_model(result.model, result.plan, folder)
+        content = _report(job, model, inputs, result, exported, sensitivities)
+        write_report(folder, content)
+    return folder, content
+
+
+def _source(job: QuantizationJob) -> tuple[nn.Module, tuple[Any, ...], Plan | None]:
+    if "run" in job.model:
+        model, inputs = load_run(job.model["run"])
+        return model.eval(), inputs, read_plan(Path(job.model["run"]) / "plan.json")
+    model = build_model(job.model["factory"], job.model.get("arguments"))
+    if job.model.get("weights"):
+        load_into(model, load_state(job.model["weights"]), where=str(job.model["weights"]))
+    shapes = [shape if isinstance(shape, str) else "x".join(map(str, shape)) for shape in job.inputs]
+    return model.eval(), example_inputs(shapes, job.seed), None
+
+
+def _tuples(batches: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return [tuple(batch) if isinstance(batch, (tuple, list)) else (batch,) for batch in batches]
+
+
+def _report(
+    job: QuantizationJob,
+    model: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    result: QuantizationResult,
+    exported: QuantizedOnnx,
+    sensitivities: Sequence[LayerSensitivity],
+) -> ReportContent:
+    settings = result.settings
+    name = str(job.model.get("factory", job.model.get("run")))
+    rows = tuple((each.layer, each.weight_bits, each.activation_bits, each.error) for each in sensitivities)
+    chart = bar_chart(
+        [each.layer for each in sensitivities],
+        [each.error for each in sensitivities],
+        "relative squared error of the answer, this layer alone",
+        "sensitivity of each layer",
+    )
+    columns = ("layer", "weight bits", "input bits", "relative squared error alone")
+    return ReportContent(
+        title=f"{name}, quantised",
+        summary=f"weights {settings.weight_bits or 'float'} bits, activations {settings.activation_bits or 'float'} "
+        f"bits, for {settings.target}; ranges by {settings.calibrator}, correction of {settings.correction}.",
+        quality=_quality(job, model, result.model),
+        costs=_costs(job, model, inputs, exported),
+        certificate=Certificate(
+            "post-training quantisation",
+            None,
+            None,
+            (
+                f"ONNX Runtime against exact integers: at most {exported.units:.3g} units of the output's grid, "
+                f"{exported.differing:.2%} of the values differ, argmax agrees in {exported.argmax_agreement:.2%}",
+                f"on integers in the file: {', '.join(f'{n} {k}' for k, n in exported.integer_operators.items())}",
+            ),
+        ),
+        strips=(ImageStrip("Sensitivity", (chart,)),) if sensitivities else (),
+        tables=(ReportTable("Layers", columns, rows),) if sensitivities else (),
+        notices=tuple(
+            Notice(f"{each.name} ({each.kind})", f"stays in floating point: {each.reason}") for each in result.left
+        ),
+        provenance=collect_provenance(job.seed),
+    )
+
+
+def _quality(job: QuantizationJob, model: nn.Module, quantised: nn.Module) -> tuple[QualityRow, ...]:
+    if job.evaluate is None:
+        return ()
+    evaluate = find_factory(job.evaluate)
+    before, after = evaluate(model), evaluate(quantised)
+    rows = []
+    for name, value in before.items():
+        unit = value[1] if isinstance(value, tuple) else ""
+        first, second = (float(each[0] if isinstance(each, tuple) else each) for each in (value, after[name]))
+        rows.append(QualityRow(name, unit, first, second))
+    return tuple(rows)
+
+
+def _costs(
+    job: QuantizationJob, model: nn.Module, inputs: tuple[torch.Tensor, ...], exported: QuantizedOnnx
+) -> tuple[CostRow, ...]:
+    """Returns file size and latency of the float and the quantised file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = export_onnx(model, inputs, Path(folder) / MODEL).path
+        sizes = (float(path.stat().st_size), float(exported.file_bytes))
+        rows = [CostRow("model file", "B", before_measured=sizes[0], after_measured=sizes[1], instrument="ONNX file")]
+        for name in job.runtimes:
+            times = measure({"float": path, "quantised": exported.path}, inputs, runtime=name)
+            instrument = f"{name}, one thread, CPU time, median of {len(times['float'].samples)} interleaved runs"
+            rows.append(
+                CostRow(
+                    f"latency, {name}",
+                    "s",
+                    before_measured=times["float"].median,
+                    after_measured=times["quantised"].median,
+                    instrument=instrument,
+                )
+            )
+    return tuple(rows)

@@ -1,0 +1,108 @@
+"""`within quantize` and `within bench-runtime`: the run that is written, what is refused, and timings of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.core.cli.process import only_object
+
+from within.core.cli import main
+
+CONFIG = """
+model = dict(factory="networks_for_cli:small", arguments=dict(width=256))
+inputs = [(1, 3, 16, 16)]
+calibration = "calibration_for_cli:batches"
+"""
+CALIBRATION = """
+import torch
+
+def batches():
+    return [torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+
+def nothing():
+    return []
+
+def scores(model):
+    return {"sum": (float(model(batches()[0]).detach().sum()), "dB")}
+"""
+
+
+@pytest.fixture
+def configure(networks):
+    """Returns a function that writes `int8.py`, with lines added."""
+    (networks / "calibration_for_cli.py").write_text(CALIBRATION)
+
+    def write(*lines: str) -> str:
+        (networks / "int8.py").write_text(CONFIG + "\n".join(lines) + "\n")
+        return "int8.py"
+
+    return write
+
+
+def test_a_run_is_written_and_loads_again(configure, capfd):
+    """Would catch a run that cannot be rebuilt, a file that was not compared, and a report without sensitivities."""
+    import torch
+
+    from within.core import load
+    from within.core.cli.factory import build_model
+
+    assert main(["quantize", configure("evaluate = 'calibration_for_cli:scores'"), "--output", "run", "--json"]) == 0
+    record = only_object(capfd.readouterr().out)
+    files = {path.name for path in Path("run").iterdir()}
+    assert files == {"config.py", "plan.json", "model.safetensors", "model.onnx", "metrics.json", "report.html"}
+    (sizes, latency) = record["metrics"]["costs"]
+    assert sizes["after_measured"] < sizes["before_measured"]
+    assert latency["after_measured"] > 0
+    (table,) = record["metrics"]["tables"]
+    assert [row[0] for row in table["rows"]] == ["0", "2"]
+    assert "Sensitivity" in Path("run/report.html").read_text()
+    rebuilt = load("run", lambda: build_model("networks_for_cli:small", {"width": 256})).eval()
+    assert rebuilt(torch.zeros(2, 3, 16, 16)).shape == (2, 3, 16, 16)
+    assert main(["quantize", "int8.py", "--output", "run"]) == 2
+
+
+def test_a_compressed_run_is_quantised_further(configure, networks, capfd):
+    """Would catch a plan that forgets the pruning before it."""
+    (networks / "half.py").write_text(
+        "model = dict(factory='networks_for_cli:small', arguments=dict(width=16))\ninputs = [(1, 3, 16, 16)]\n"
+        "budgets = [dict(cost='Macs', fraction=0.5)]\nruntime = None\n"
+    )
+    assert main(["compress", "half.py", "--output", "half", "--json"]) == 0
+    configure()
+    (networks / "int8.py").write_text("model = dict(run='half')\ncalibration = 'calibration_for_cli:batches'\n")
+    capfd.readouterr()
+    assert main(["quantize", "int8.py", "--output", "both", "--json"]) == 0
+    from within.core.plan import read_plan
+
+    assert [step.function.rpartition(":")[2] for step in read_plan("both/plan.json").steps][-1] == "insert"
+    assert len(read_plan("both/plan.json").steps) == 2
+    capfd.readouterr()
+    call = ["bench-runtime", "half", "both/model.onnx", "-i", "1x3x16x16", "--repeats", "3", "--json"]
+    assert main(call) == 0
+    timings = only_object(capfd.readouterr().out)
+    assert list(timings) == ["half on onnxruntime", "both/model.onnx on onnxruntime"]
+    assert timings["half on onnxruntime"]["ratio"] == 1
+    assert main(["bench-runtime", "gone.onnx", "-i", "1x3x16x16"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("calibration = 'calibration_for_cli:nothing'", "no calibration data"),
+        ("calibration = None", "no calibration data"),
+        ("quantization = dict(bits=8)", "not pairs by layer"),
+        ("quantization = dict(weight_bit=8)", "did you mean 'weight_bits'"),
+        ("quantization = dict(weight_bits=9)", "9 bits"),
+        ("quantization = dict(calibrator='magic')", "no calibrator named"),
+        ("quantization = dict(keep_float=['nowhere'])", "No layer is named 'nowhere'"),
+        ("exporter = 'mail'", "no exporter named"),
+        ("model = dict(run='gone')", "gone"),
+        ("model = dict(weights='w')", "neither a factory nor a run"),
+    ],
+)
+def test_a_bad_configuration_leaves_no_run(configure, capfd, line, message):
+    """Would catch forgotten calibration, a mistyped key, and half a run directory in the way."""
+    assert main(["quantize", configure(line), "--output", "run"]) == 2
+    assert message in " ".join(capfd.readouterr().err.split())
+    assert not Path("run").exists()

@@ -119,9 +119,10 @@ def test_all_instruments_side_by_side() -> None:
 def test_the_fallback_is_an_upper_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Would catch a process without /proc/self/clear_refs reporting nothing, or kilobytes for bytes."""
     monkeypatch.setattr("within.core.device.memory.resident._reset_high_water", lambda: False)
-    peak = resident_peak(lambda: torch.ones(64 * MIB // 4))
-    assert peak.method.startswith("ru_maxrss")
-    assert peak.bytes > 62 * MIB
+    # three times: the kernel may take other pages of the process away meanwhile
+    peaks = [resident_peak(lambda: torch.ones(64 * MIB // 4)) for _ in range(3)]
+    assert all(peak.method.startswith("ru_maxrss") for peak in peaks)
+    assert max(peak.bytes for peak in peaks) > 62 * MIB
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc/self/clear_refs")

@@ -51,7 +51,9 @@ def layer_sensitivities(quantized: Quantized, batches: Sequence[Any]) -> list[La
         _enable(every, ())
         reference = [_run(module, batch) for batch in batches]
         power = sum(float(output.double().square().sum()) for outputs in reference for output in outputs)
-        for layer in track(list(dict.fromkeys(quantized.placement.layers.values())), "measuring layers"):
+        stay = {item.name for item in quantized.placement.left}
+        layers = [layer for layer in dict.fromkeys(quantized.placement.layers.values()) if layer not in stay]
+        for layer in track(layers, "measuring layers"):
             weights = [path for path, readers in quantized.weights.items() if layer in readers]
             inputs = [path for path, readers in quantized.activations.items() if layer in readers]
             if not weights and not inputs:

@@ -69,14 +69,14 @@ def _print(out: Console, report: DlaReport) -> None:
     layers = sum(len(segment.nodes) for segment in report.segments)
     out.print(
         f"TensorRT {report.tensorrt}, {report.precision}: {layers - len(report.fallen_back)} of {layers} layers run on "
-        f"DLA in {report.loadables} loadables, with {report.transitions} changes between DLA and GPU"
+        f"DLA in {_counted(report.loadables, 'loadable')}, with {_counted(report.transitions, 'change')} between DLA and GPU"
     )
     if report.findings:
         out.print(_findings_table(report.findings))
     if report.transitions:
         for segment in report.segments:
             ends = dict.fromkeys((segment.nodes[0], segment.nodes[-1]))
-            out.print(f"  {segment.device}: {len(segment.nodes)} layers, {' to '.join(ends)}", markup=False)
+            out.print(f"  {segment.device}: {_counted(len(segment.nodes), 'layer')}, {' to '.join(ends)}", markup=False)
     padded = [hint for hint in report.channels if hint.wasted]
     if padded:
         worst = max(padded, key=lambda hint: hint.wasted)
@@ -101,3 +101,7 @@ def _findings_table(findings: Sequence[Finding]) -> Table:
         recalled = " (from memory)" if group[0].status == "recalled" else ""
         table.add_row(rule + recalled, escape(names + more), escape(what), escape(group[0].todo))
     return table
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -181,27 +181,19 @@ def _shape_findings(graph: LayerGraph, rules: DlaRules) -> tuple[list[Finding], 
                 Finding(name, "input", "shape.static", what, entry["todo"], rules.source(entry), entry["status"])
             )
     for layer in graph.layers:
-        open_before = any(
-            _open(graph.shapes.get(name)) for name in layer.inputs if name and name not in layer.constants
-        )
-        for name in layer.activations():
-            rule, what = _shape_fault(graph.shapes.get(name), entries)
+        faults = {name: _shape_fault(graph.shapes.get(name), entries) for name in layer.activations()}
+        inherited = {faults[name][0] for name in layer.inputs if name in faults}
+        for name, (rule, what) in faults.items():
             if rule is None:
                 continue
             blocked.add(layer.name)
-            if name not in reported and not (rule == "static" and open_before):
+            begins = rule not in inherited if name in layer.outputs else name in graph.inputs
+            if begins and name not in reported:
                 reported.add(name)
                 entry = entries[rule]
+                what = f"{name}: {what}"
                 findings.append(
-                    Finding(
-                        layer.name,
-                        layer.operator,
-                        f"shape.{rule}",
-                        f"{name}: {what}",
-                        entry["todo"],
-                        rules.source(entry),
-                        entry["status"],
-                    )
+                    _finding(layer, f"shape.{rule}", what, entry["todo"], rules.source(entry), entry["status"])
                 )
     return findings, blocked
 
@@ -268,10 +260,6 @@ def _channels(layer: Layer) -> int:
 def _hint(layer: Layer, multiple: int) -> ChannelHint:
     channels = _channels(layer)
     return ChannelHint(layer.name, channels, -(-channels // multiple) * multiple)
-
-
-def _open(shape: Shape | None) -> bool:
-    return shape is None or None in shape
 
 
 def _written(shape: Shape | None) -> str:

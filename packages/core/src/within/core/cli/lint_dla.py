@@ -67,9 +67,10 @@ def lint_dla(
 
 def _print(out: Console, report: DlaReport) -> None:
     layers = sum(len(segment.nodes) for segment in report.segments)
+    loadables, changes = _counted(report.loadables, "loadable"), _counted(report.transitions, "change")
     out.print(
         f"TensorRT {report.tensorrt}, {report.precision}: {layers - len(report.fallen_back)} of {layers} layers run on "
-        f"DLA in {_counted(report.loadables, 'loadable')}, with {_counted(report.transitions, 'change')} between DLA and GPU"
+        f"DLA in {loadables}, with {changes} between DLA and GPU"
     )
     if report.findings:
         out.print(_findings_table(report.findings))

@@ -6,35 +6,31 @@ build -> trace -> importance -> solve under budgets -> cut -> save -> export -> 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from within.core.checkpoint import load_into, load_state
 from within.core.cli.configuration import load_config
-from within.core.cli.factory import build_model, example_inputs, find_factory
+from within.core.cli.factory import build_with_weights, example_inputs, find_factory
+from within.core.cli.run_directory import MODEL, run_directory
 from within.core.cli.settings import Settings, read_budgets, read_settings
 from within.core.device.export import OnnxModel, export_onnx
 from within.core.device.measure import measure
 from within.core.device.memory import live_graph_measured, onnxruntime_memory
-from within.core.files import atomic_write, new_run_directory
 from within.core.graph import Graph, trace
 from within.core.pruning import PruneResult, load, prune, save_model
 from within.core.report import (
     Certificate,
     CostRow,
-    QualityRow,
     ReportContent,
     collect_provenance,
+    quality_rows,
     write_report,
 )
 from within.core.report.from_graph import COSTS, budget_rows, group_widths, memory_timeline, notices
-
-CONFIG, MODEL = "config.py", "model.onnx"
 
 
 def run_compression(config_path: Path, output: Path | None = None) -> tuple[Path, ReportContent]:
@@ -50,10 +46,8 @@ def run_compression(config_path: Path, output: Path | None = None) -> tuple[Path
     settings = read_settings(config.to_dict(), where=str(config_path))
     budgets = read_budgets(settings.budgets, where=str(config_path))
     torch.manual_seed(settings.seed)
-    dense, inputs = build_dense(settings), example_inputs(settings.shapes, settings.seed)
-    with run_directory(output or settings.output or Path("runs") / config_path.stem) as folder:
-        with atomic_write(folder / CONFIG) as temporary:
-            temporary.write_text(config.pretty_text)
+    dense, inputs = build_with_weights(settings.model), example_inputs(settings.shapes, settings.seed)
+    with run_directory(output or settings.output or Path("runs") / config_path.stem, config) as folder:
         result = prune(
             dense,
             inputs,
@@ -66,47 +60,10 @@ def run_compression(config_path: Path, output: Path | None = None) -> tuple[Path
         )
         save_model(result.model, result.plan, folder)
         exported = export_onnx(result.model, inputs, folder / MODEL)
-        replayed = _replay_difference(result.model, load(folder, lambda: build_dense(settings)), inputs)
+        replayed = _replay_difference(result.model, load(folder, lambda: build_with_weights(settings.model)), inputs)
         content = _report(settings, dense, inputs, result, exported, replayed)
         write_report(folder, content)
     return folder, content
-
-
-def build_dense(settings: Settings) -> nn.Module:
-    """Builds the dense model with its weights."""
-    model = build_model(settings.model["factory"], settings.model.get("arguments"))
-    weights = settings.model.get("weights")
-    if weights:
-        load_into(model, load_state(weights), where=str(weights))
-    return model
-
-
-def load_run(run: str | Path) -> tuple[nn.Module, tuple[Any, ...]]:
-    """Rebuilds the compressed model of a run directory.
-
-    Returns:
-        The model, and example inputs.
-
-    Raises:
-        WithinError: when the directory lacks a file or its configuration names another model.
-    """
-    path = Path(run) / CONFIG
-    settings = read_settings(load_config(path).to_dict(), where=str(path))
-    factory, arguments = settings.model["factory"], settings.model.get("arguments")
-    return load(run, lambda: build_model(factory, arguments)), example_inputs(settings.shapes, settings.seed)
-
-
-@contextmanager
-def run_directory(path: str | Path) -> Iterator[Path]:
-    """Yields a new run directory; a failure before the model is saved leaves none behind."""
-    folder = new_run_directory(path)
-    try:
-        yield folder
-    except BaseException:
-        if {each.name for each in folder.iterdir()} <= {CONFIG}:
-            (folder / CONFIG).unlink(missing_ok=True)
-            folder.rmdir()
-        raise
 
 
 def _report(
@@ -121,11 +78,12 @@ def _report(
     check = exported.verification
     sizes = ", ".join(" and ".join("x".join(map(str, shape)) for shape in shapes) for shapes in check.shapes)
     certificate = result.certificate
+    evaluate = find_factory(settings.evaluate) if settings.evaluate else None
     return ReportContent(
         title=f"{settings.model['factory']}, compressed",
         summary=f"{settings.model['factory']} at {', '.join(settings.shapes)}, importance {settings.importance}; "
         "not trained after compression.",
-        quality=_quality(settings, dense, result.model),
+        quality=quality_rows(evaluate, dense, result.model),
         costs=(*_costs(result, slim_graph, inputs, dense), *_measured(settings, dense, result.model, exported, inputs)),
         budgets=budget_rows(certificate.achieved),
         certificate=Certificate(
@@ -142,19 +100,6 @@ def _report(
         notices=notices(result.graph),
         provenance=collect_provenance(settings.seed),
     )
-
-
-def _quality(settings: Settings, dense: nn.Module, slim: nn.Module) -> tuple[QualityRow, ...]:
-    if settings.evaluate is None:
-        return ()
-    evaluate = find_factory(settings.evaluate)
-    before, after = evaluate(dense), evaluate(slim)
-    rows = []
-    for name, value in before.items():
-        unit = value[1] if isinstance(value, tuple) else ""
-        first, second = (float(each[0] if isinstance(each, tuple) else each) for each in (value, after[name]))
-        rows.append(QualityRow(name, unit, first, second))
-    return tuple(rows)
 
 
 def _costs(

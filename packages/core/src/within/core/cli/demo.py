@@ -9,13 +9,16 @@ from __future__ import annotations
 from importlib import metadata
 from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from within.core.cli.output import Json, console, print_json, standard_output_for_json
+from within.core.cli.output import Json, show_run
 from within.core.errors import WithinError
 from within.core.files import new_run_directory
+
+if TYPE_CHECKING:
+    from within.core.report import ReportContent
 
 DEMO_GROUP = "within.demos"
 Name = Annotated[str, typer.Argument(help="Which demo.")]
@@ -36,17 +39,15 @@ def demo(name: Name = "lowlevel", output: Output = None, as_json: Json = False) 
         known = ", ".join(sorted(points)) or "none; install a domain package such as within-lowlevel"
         raise WithinError(f"There is no demo named {name!r}", todo=f"available: {known}")
     folder = new_run_directory(output if output is not None else _fresh(Path("runs") / f"demo-{name}"))
-    with standard_output_for_json(as_json):
-        from within.core.report import print_report, write_report
-        from within.core.report.write import metrics
+
+    def run() -> tuple[Path, ReportContent]:
+        from within.core.report import write_report
 
         content = points[name].load()(folder)
-        page = write_report(folder, content)
-    if as_json:
-        print_json({"run": str(folder), "report": str(page.resolve()), "metrics": metrics(content)})
-        return
-    print_report(content, console())
-    console().print(f"Report: {page.resolve()}", soft_wrap=True)
+        write_report(folder, content)
+        return folder, content
+
+    show_run(run, as_json)
 
 
 def _fresh(path: Path) -> Path:

@@ -72,7 +72,7 @@ def _source(
 ) -> tuple[torch.nn.Module, tuple[Any, ...], Path]:
     """Returns the model, its example inputs and where to write it."""
     if Path(target).is_dir():
-        from within.core.cli.compression import MODEL, load_run
+        from within.core.cli.run_directory import MODEL, load_run
 
         model, examples = load_run(target)
         if inputs:

@@ -93,6 +93,20 @@ def build_model(name: str, arguments: Mapping[str, Any] | None = None) -> torch.
     return model
 
 
+def build_with_weights(record: Mapping[str, Any]) -> torch.nn.Module:
+    """Builds a model from `dict(factory=NAME, arguments=..., weights=FILE)`; the last two may be missing.
+
+    Raises:
+        WithinError: when it cannot be built, or the weights are missing, damaged or of another model.
+    """
+    from within.core.checkpoint import load_into, load_state
+
+    model = build_model(record["factory"], record.get("arguments"))
+    if record.get("weights"):
+        load_into(model, load_state(record["weights"]), where=str(record["weights"]))
+    return model
+
+
 def parse_arguments(texts: Sequence[str] | None, *, dotted: bool = False) -> dict[str, Any]:
     """Reads `name=value` pairs; a value that is a Python literal is taken as one, else as a string.
 

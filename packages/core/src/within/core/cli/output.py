@@ -11,13 +11,21 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+if TYPE_CHECKING:
+    from within.core.report import ReportContent
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration in Python.", show_default=False)]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="DIR", help="The run directory, instead of the configured one.")
+]
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
 
 
@@ -45,6 +53,26 @@ def standard_output_for_json(enabled: bool) -> Iterator[None]:
         ctypes.CDLL(None).fflush(None)  # what C code has buffered belongs to the block, not to the result
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def show_run(run: Callable[[], tuple[Path, ReportContent]], as_json: bool) -> None:
+    """Carries out what leaves a run directory with a report, and prints its tables and where the page lies.
+
+    Arguments:
+        run: returns the run directory and what its report says.
+        as_json: print one JSON object instead.
+    """
+    with standard_output_for_json(as_json):
+        folder, content = run()
+    from within.core.report import print_report
+    from within.core.report.write import PAGE, metrics
+
+    page = (folder / PAGE).resolve()
+    if as_json:
+        print_json({"run": str(folder), "report": str(page), "metrics": metrics(content)})
+        return
+    print_report(content, console())
+    console().print(f"Report: {page}", soft_wrap=True)
 
 
 def print_json(record: Mapping[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from within.core.checkpoint import WEIGHTS, load_foreign, load_into, load_state
 from within.core.cli.factory import build_model, find_factory
+from within.core.cli.settings import check_keys
 from within.core.distill import KnowledgeDistillation
 from within.core.errors import WithinError
 from within.core.graph import trace
@@ -93,11 +93,7 @@ def read_packing(config: Mapping[str, Any], *, where: str) -> PackingConfigurati
         WithinError: for an unknown or a missing key.
     """
     known = [each.name for each in dataclasses.fields(PackingConfiguration)]
-    for key in config:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            todo = f"did you mean {near[0]!r}?" if near else f"the keys are: {', '.join(known)}"
-            raise WithinError(f"There is no key named {key!r}", where=where, todo=todo)
+    check_keys(config, known, where)
     model = config.get("model")
     if not isinstance(model, Mapping) or not {"factory", "weights"} <= set(model):
         todo = 'write model = dict(factory="module:name", weights="file.safetensors")'

@@ -15,15 +15,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from within.core.checkpoint import load_into, load_state, save_model
-from within.core.cli.compression import load_run, run_directory
+from within.core.checkpoint import save_model
 from within.core.cli.configuration import load_config
-from within.core.cli.factory import build_model, example_inputs, find_factory
-from within.core.cli.settings import MODEL_KEYS, check_keys
+from within.core.cli.factory import build_with_weights, example_inputs, find_factory
+from within.core.cli.run_directory import MODEL, load_run, run_directory
+from within.core.cli.settings import MODEL_KEYS, check_keys, shape_texts
 from within.core.device.export import export_onnx
 from within.core.device.measure import measure
 from within.core.errors import WithinError
-from within.core.files import atomic_write
 from within.core.plan import Plan, read_plan
 from within.core.quantize import QuantizationResult, QuantizationSettings, QuantizedOnnx, export_quantized, quantize
 from within.core.quantize.sensitivity import LayerSensitivity, layer_sensitivities
@@ -32,15 +31,13 @@ from within.core.report import (
     CostRow,
     ImageStrip,
     Notice,
-    QualityRow,
     ReportContent,
     ReportTable,
     collect_provenance,
+    quality_rows,
     write_report,
 )
 from within.core.report.bar_chart import bar_chart
-
-CONFIG, MODEL = "config.py", "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -106,9 +103,7 @@ def run_quantization(config_path: Path, output: Path | None = None) -> tuple[Pat
     torch.manual_seed(job.seed)
     model, inputs, plan = _source(job)
     batches = list(find_factory(job.calibration)()) if job.calibration else []
-    with run_directory(output or job.output or Path("runs") / config_path.stem) as folder:
-        with atomic_write(folder / CONFIG) as temporary:
-            temporary.write_text(config.pretty_text)
+    with run_directory(output or job.output or Path("runs") / config_path.stem, config) as folder:
         result = quantize(model, inputs, batches, job.quantization, plan=plan)
         sensitivities = layer_sensitivities(result.quantized, batches) if batches else []
         exported = export_quantized(
@@ -128,11 +123,7 @@ def _source(job: QuantizationJob) -> tuple[nn.Module, tuple[Any, ...], Plan | No
     if "run" in job.model:
         model, inputs = load_run(job.model["run"])
         return model.eval(), inputs, read_plan(Path(job.model["run"]) / "plan.json")
-    model = build_model(job.model["factory"], job.model.get("arguments"))
-    if job.model.get("weights"):
-        load_into(model, load_state(job.model["weights"]), where=str(job.model["weights"]))
-    shapes = [shape if isinstance(shape, str) else "x".join(map(str, shape)) for shape in job.inputs]
-    return model.eval(), example_inputs(shapes, job.seed), None
+    return build_with_weights(job.model).eval(), example_inputs(shape_texts(job.inputs), job.seed), None
 
 
 def _tuples(batches: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -161,7 +152,7 @@ def _report(
         title=f"{name}, quantised",
         summary=f"weights {settings.weight_bits or 'float'} bits, activations {settings.activation_bits or 'float'} "
         f"bits, for {settings.target}; ranges by {settings.calibrator}, correction of {settings.correction}.",
-        quality=_quality(job, model, result.model),
+        quality=quality_rows(find_factory(job.evaluate) if job.evaluate else None, model, result.model),
         costs=_costs(job, model, inputs, exported),
         certificate=Certificate(
             "post-training quantisation",
@@ -180,19 +171,6 @@ def _report(
         ),
         provenance=collect_provenance(job.seed),
     )
-
-
-def _quality(job: QuantizationJob, model: nn.Module, quantised: nn.Module) -> tuple[QualityRow, ...]:
-    if job.evaluate is None:
-        return ()
-    evaluate = find_factory(job.evaluate)
-    before, after = evaluate(model), evaluate(quantised)
-    rows = []
-    for name, value in before.items():
-        unit = value[1] if isinstance(value, tuple) else ""
-        first, second = (float(each[0] if isinstance(each, tuple) else each) for each in (value, after[name]))
-        rows.append(QualityRow(name, unit, first, second))
-    return tuple(rows)
 
 
 def _costs(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from within.core.cli.output import Json, console, print_json, standard_output_for_json
+from within.core.cli.output import Config, Json, Output, show_run
 
-Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration in Python.", show_default=False)]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="DIR", help="The run directory, instead of the configured one.")
-]
+if TYPE_CHECKING:
+    from within.core.report import ReportContent
 
 HELP = """Quantise a model after training, and prove that the exported file computes the same.
 
@@ -38,15 +36,10 @@ def register(app: typer.Typer) -> None:
 
 def quantize(config: Config, output: Output = None, as_json: Json = False) -> None:
     """Quantise a model after training."""
-    with standard_output_for_json(as_json):
-        from within.core.cli.quantization import run_quantization
-        from within.core.report import print_report
-        from within.core.report.write import PAGE, metrics
 
-        folder, content = run_quantization(config, output)
-    page = (folder / PAGE).resolve()
-    if as_json:
-        print_json({"run": str(folder), "report": str(page), "metrics": metrics(content)})
-        return
-    print_report(content, console())
-    console().print(f"Report: {page}", soft_wrap=True)
+    def run() -> tuple[Path, ReportContent]:
+        from within.core.cli.quantization import run_quantization
+
+        return run_quantization(config, output)
+
+    show_run(run, as_json)

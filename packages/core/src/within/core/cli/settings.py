@@ -51,7 +51,12 @@ class Settings:
     @property
     def shapes(self) -> list[str]:
         """The input shapes as texts."""
-        return [shape if isinstance(shape, str) else "x".join(map(str, shape)) for shape in self.inputs]
+        return shape_texts(self.inputs)
+
+
+def shape_texts(shapes: Sequence[Any]) -> list[str]:
+    """Returns shapes, sequences of sizes or texts, as texts such as "1x3x224x224"."""
+    return [shape if isinstance(shape, str) else "x".join(map(str, shape)) for shape in shapes]
 
 
 def read_settings(config: Mapping[str, Any], *, where: str) -> Settings:

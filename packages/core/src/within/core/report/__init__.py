@@ -14,6 +14,7 @@ from within.core.report.content import (
     QualityRow,
     ReportContent,
     ReportTable,
+    quality_rows,
 )
 from within.core.report.images import difference_picture
 from within.core.report.provenance import collect_provenance
@@ -37,6 +38,7 @@ __all__ = [
     "collect_provenance",
     "difference_picture",
     "print_report",
+    "quality_rows",
     "read_report",
     "write_report",
 ]

@@ -6,8 +6,9 @@ Every number carries its unit, and every cost keeps what was predicted apart fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -258,3 +259,22 @@ class ReportContent:
     tables: tuple[ReportTable, ...] = ()
     notices: tuple[Notice, ...] = ()
     provenance: Provenance | None = None
+
+
+def quality_rows(
+    evaluate: Callable[[Any], Mapping[str, Any]] | None, before: Any, after: Any
+) -> tuple[QualityRow, ...]:
+    """Returns a row for each metric of two models.
+
+    Arguments:
+        evaluate: maps a model to `{metric: value}` or `{metric: (value, unit)}`; None measures nothing.
+        before, after: the dense and the compressed model.
+    """
+    if evaluate is None:
+        return ()
+    first, second = ({name: _with_unit(value) for name, value in evaluate(each).items()} for each in (before, after))
+    return tuple(QualityRow(name, unit, value, second[name][0]) for name, (value, unit) in first.items())
+
+
+def _with_unit(value: Any) -> tuple[float, str]:
+    return (float(value[0]), str(value[1])) if isinstance(value, tuple) else (float(value), "")

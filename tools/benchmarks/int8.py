@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tools.benchmarks.networks.real import cifar_images, mnist_digits, top1, trained_cifar_resnet, trained_lenet
+from tools.benchmarks.networks.real import cifar_images, core_data, top1, trained_cifar_resnet, trained_lenet
+from tools.data.deformed_digits import plain_digits
+from tools.data.mnist import mnist
 from torch import Tensor, nn
 
 from within.core.bench import BenchResult
@@ -101,8 +103,9 @@ def _study(number: int, *, full: bool) -> dict[str, Any]:
 def _data(case: Case) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Returns images to train on, and images with labels to measure on."""
     if case.digits:
-        digits, labels = mnist_digits()
-        return digits[::2], (digits[1::2], labels[1::2])
+        digits = mnist(core_data())
+        train, test = (plain_digits(part, digits.mean).flatten(1) for part in (digits.train_images, digits.test_images))
+        return train, (test, digits.test_labels)
     train, _ = cifar_images("train", 0, 6000)
     return train, cifar_images("test")
 

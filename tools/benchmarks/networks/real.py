@@ -73,15 +73,6 @@ def trained_lenet() -> nn.Sequential:
     return model.eval()
 
 
-def mnist_digits() -> tuple[Tensor, Tensor]:
-    """Returns 5,000 test digits [5000, 784], in 0 to 1 less the mean image, and their labels."""
-    with np.load(core_data() / "mnist_t10k_even.npz") as file:
-        pixels, labels, mean = file["x"], file["y"], file["mean_image"]
-    images = torch.from_numpy(pixels).float() / 255
-    scale = 255 if mean.max() > 1 else 1
-    return (images - torch.from_numpy(mean).float() / scale).flatten(1), torch.from_numpy(labels).long()
-
-
 def top1(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 500) -> float:
     """Returns the share of images whose largest answer is their label, in per cent."""
     with torch.no_grad():

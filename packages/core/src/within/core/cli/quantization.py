@@ -21,6 +21,7 @@ from within.core.cli.factory import build_with_weights, example_inputs, find_fac
 from within.core.cli.run_directory import MODEL, load_run, run_directory
 from within.core.cli.settings import MODEL_KEYS, check_keys, shape_texts
 from within.core.device.export import export_onnx
+from within.core.device.inference import positional
 from within.core.device.measure import measure
 from within.core.errors import WithinError
 from within.core.plan import Plan, read_plan
@@ -111,7 +112,7 @@ def run_quantization(config_path: Path, output: Path | None = None) -> tuple[Pat
             inputs,
             folder / MODEL,
             exporter=job.exporter,  # type: ignore[arg-type]
-            check=_tuples(batches[:4]),
+            check=[positional(batch) for batch in batches[:4]],
         )
         save_model(result.model, result.plan, folder)
         content = _report(job, model, inputs, result, exported, sensitivities)
@@ -124,10 +125,6 @@ def _source(job: QuantizationJob) -> tuple[nn.Module, tuple[Any, ...], Plan | No
         model, inputs = load_run(job.model["run"])
         return model.eval(), inputs, read_plan(Path(job.model["run"]) / "plan.json")
     return build_with_weights(job.model).eval(), example_inputs(shape_texts(job.inputs), job.seed), None
-
-
-def _tuples(batches: Sequence[Any]) -> list[tuple[Any, ...]]:
-    return [tuple(batch) if isinstance(batch, (tuple, list)) else (batch,) for batch in batches]
 
 
 def _report(

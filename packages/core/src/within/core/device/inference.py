@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,3 +25,8 @@ def evaluating(model: object) -> Iterator[None]:
     finally:
         for module, training in flags:
             module.training = training
+
+
+def positional(batch: Any) -> tuple[Any, ...]:
+    """Returns a batch of inputs, one value or several in a tuple or list, as the positional arguments of a model."""
+    return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)

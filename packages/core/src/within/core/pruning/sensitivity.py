@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from within.core.device.inference import positional
 from within.core.graph import Graph
 from within.core.graph.channel_groups import ChannelGroup
 from within.core.progress import track
@@ -76,7 +77,7 @@ def probe(
     """
     known = {} if known is None else known
     model = copy.deepcopy(graph.model).eval()
-    arguments = [batch if isinstance(batch, (tuple, list)) else (batch,) for batch in batches]
+    arguments = [positional(batch) for batch in batches]
     model.requires_grad_(False)
     with torch.no_grad():
         reference = [tensors(model(*batch)) for batch in arguments]

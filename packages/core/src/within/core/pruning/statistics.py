@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from within.core.device.inference import positional
 from within.core.errors import WithinError
 from within.core.graph import Graph, Operator
 from within.core.graph.operator import integer
@@ -78,7 +79,7 @@ def input_moments(graph: Graph, data: Iterable[Any], *, seed: int = 0) -> dict[s
     generator = torch.Generator().manual_seed(seed)
     count = 0
     for number, batch in enumerate(track(data, "input statistics")):
-        inputs = batch if isinstance(batch, (tuple, list)) else (batch,)
+        inputs = positional(batch)
         for item in inputs:
             if not torch.isfinite(item).all():
                 raise WithinError(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from within.core.quantize.codebook import Codebook
 from within.core.quantize.partition import partition
-from within.core.quantize.residuals import refit, squared_errors
+from within.core.quantize.residuals import refitted
 
 STEPS = 1000
 
@@ -38,13 +38,6 @@ def alternating_scale(
     parts = partition(weights, axis, group_size)
     largest = np.maximum.reduceat(np.abs(parts.values), parts.starts[:-1])
     scales = np.where(largest > 0, largest / max(abs(level) for level in codebook.levels), 1.0)
-    errors = squared_errors(parts, scales, codebook)
-    for _ in range(steps):
-        again = refit(parts, scales, codebook)
-        found = squared_errors(parts, again, codebook)
-        better = found < errors
-        if not better.any():
-            break
-        scales[better], errors[better] = again[better], found[better]
+    scales, errors = refitted(parts, scales, codebook, steps)
     scale, error = (torch.from_numpy(item).reshape(parts.shape).to(weights.device) for item in (scales, errors))
     return scale, error

@@ -7,18 +7,17 @@ Activations are observed while the model computes in floating point; a calibrato
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from within.core.device.inference import evaluating
+from within.core.device.inference import evaluating, positional
 from within.core.errors import WithinError
 from within.core.progress import track
 from within.core.quantize.calibrators import calibrator as calibrator_named
 from within.core.quantize.codebook import integer
-from within.core.quantize.fake_quantize import FakeQuantize, LearnedStep
+from within.core.quantize.fake_quantize import FakeQuantize, LearnedStep, only
 from within.core.quantize.grid import range_of
 from within.core.quantize.insert import ACTIVATIONS, Quantized
 from within.core.quantize.optimal_scale import optimal_scale
@@ -88,21 +87,16 @@ def calibrate_activations(
     observers = {path: _Observer(path, calibrator, options or {}) for path in quantized.activations}
     quantizers = {path: module.get_submodule(path) for path in observers}
     handles = [quantizers[path].register_forward_pre_hook(observers[path]) for path in observers]
-    states = {quantizer: quantizer.enabled for quantizer in _quantizers(module)}
     count = 0
     try:
-        for quantizer in states:
-            quantizer.enabled = False
-        with evaluating(module), torch.no_grad():
+        with evaluating(module), only(module, ()):
             for batch in track(batches, "calibrating"):
                 _check_finite(batch, count)
-                module(*(batch if isinstance(batch, (tuple, list)) else (batch,)))
+                module(*positional(batch))
                 count += 1
     finally:
         for handle in handles:
             handle.remove()
-        for quantizer, enabled in states.items():
-            quantizer.enabled = enabled
     if observers and not count:
         raise WithinError(
             "There are no calibration data",
@@ -112,43 +106,23 @@ def calibrate_activations(
     for path, observer in observers.items():
         found = quantizers[path]
         assert isinstance(found, FakeQuantize)
-        found.set_range(*observer.range())
+        found.set_range(*observer.calibrator.range())
     return count
 
 
 class _Observer:
-    """Feeds the tensors that reach a quantiser to a calibrator, and keeps the smallest and largest value."""
+    """Feeds the tensors that reach a quantiser to a calibrator."""
 
     def __init__(self, path: str, name: str, options: Mapping[str, Any]) -> None:
-        self.name = path.removeprefix(f"{ACTIVATIONS}.")
-        self.calibrator = calibrator_named(name, name=self.name, **options)
-        self.low, self.high = float("inf"), -float("inf")
+        self.calibrator = calibrator_named(name, name=path.removeprefix(f"{ACTIVATIONS}."), **options)
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        values = inputs[0]
-        if values.numel() == 0:
-            return
-        low, high = (float(bound) for bound in values.aminmax())
-        if not (abs(low) < float("inf") and abs(high) < float("inf")):
-            raise WithinError(
-                "Calibration made NaN or infinite values", where=self.name, todo="check the weights and the data"
-            )
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        self.calibrator.observe(values)
-
-    def range(self) -> tuple[Tensor, Tensor]:
-        if self.low > self.high:
-            raise WithinError("No value reached a quantiser during calibration", where=self.name)
-        magnitude = float(self.calibrator.amax())
-        return torch.tensor(max(self.low, -magnitude)), torch.tensor(min(self.high, magnitude))
-
-
-def _quantizers(module: nn.Module) -> list[FakeQuantize]:
-    return [part for part in module.modules() if isinstance(part, FakeQuantize)]
+        if inputs[0].numel():
+            self.calibrator.observe(inputs[0])
 
 
 def _check_finite(batch: Any, number: int) -> None:
-    for value in batch if isinstance(batch, (tuple, list)) else (batch,):
+    for value in positional(batch):
         if not isinstance(value, Tensor):
             raise WithinError(
                 f"Calibration batch {number} holds a {type(value).__name__}", todo="pass tensors or tuples of tensors"
@@ -157,19 +131,3 @@ def _check_finite(batch: Any, number: int) -> None:
             raise WithinError(
                 f"Calibration batch {number} holds NaN or infinite values", todo="leave that batch out or repair it"
             )
-
-
-def without_quantizers(module: nn.Module) -> partial[Any]:
-    """Returns the module as a function that computes in floating point."""
-    return partial(_float_forward, module)
-
-
-def _float_forward(module: nn.Module, *inputs: Any) -> Any:
-    states = {quantizer: quantizer.enabled for quantizer in _quantizers(module)}
-    try:
-        for quantizer in states:
-            quantizer.enabled = False
-        return module(*inputs)
-    finally:
-        for quantizer, enabled in states.items():
-            quantizer.enabled = enabled

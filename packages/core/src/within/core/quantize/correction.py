@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx
 
-from within.core.device.inference import evaluating
+from within.core.device.inference import evaluating, positional
 from within.core.errors import WithinError
 from within.core.progress import track
 from within.core.quantize.fake_quantize import FakeQuantize
@@ -59,7 +59,7 @@ class _Walk:
     def __init__(self, module: fx.GraphModule, batches: Sequence[Any], method: Correction) -> None:
         self.module, self.method = module, method
         self.interpreter = fx.Interpreter(module)
-        self.batches = [batch if isinstance(batch, (tuple, list)) else (batch,) for batch in batches]
+        self.batches = [positional(batch) for batch in batches]
         self.values: dict[fx.Node, tuple[list[Any], list[Any]]] = {}
         self.uses = _uses_of_weights(module)
 

@@ -8,6 +8,8 @@ While a range is unknown the tensor passes as it is. `FakeQuantize` keeps its ra
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -150,6 +152,20 @@ class LearnedClip(FakeQuantize):
             clipped = torch.minimum(values.clamp(min=0), alpha)
             return clipped + (torch.round(clipped.detach() / step) * step - clipped.detach())
         return super().forward(values)
+
+
+@contextmanager
+def only(module: nn.Module, names: Collection[str]) -> Iterator[None]:
+    """While the block runs, enables the quantisers of these names within the module and disables all others."""
+    quantizers = {name: part for name, part in module.named_modules() if isinstance(part, FakeQuantize)}
+    states = {name: part.enabled for name, part in quantizers.items()}
+    try:
+        for name, part in quantizers.items():
+            part.enabled = name in names
+        yield
+    finally:
+        for name, enabled in states.items():
+            quantizers[name].enabled = enabled
 
 
 def _scaled_gradient(value: Tensor, factor: float) -> Tensor:

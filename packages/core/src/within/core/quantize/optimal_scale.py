@@ -26,7 +26,7 @@ from within.core.quantize.assignment import Best, Floats, Side, sides
 from within.core.quantize.codebook import Codebook, arbitrary
 from within.core.quantize.narrowing import narrow
 from within.core.quantize.partition import Partition, count_in_bins, partition
-from within.core.quantize.residuals import refit, squared_errors
+from within.core.quantize.residuals import refitted
 from within.core.quantize.sweep import sweep
 
 HISTOGRAM_FROM = 10_000_000  # weights that share one scale, above which they are counted in bins
@@ -76,14 +76,8 @@ def optimal_scale(
         scales[better], gains[better] = sign * best.scales[better], best.gains[better]
     if 0.0 in codebook.levels:
         scales[gains == 0] = 1.0  # only where all weights are zero
-    errors = squared_errors(parts, scales, codebook)
-    for _ in range(REFITS):  # the found assignment is that of the found scale up to rounding, or up to the bins
-        again = refit(parts, scales, codebook)
-        found = squared_errors(parts, again, codebook)
-        better = found < errors
-        if not better.any():
-            break
-        scales[better], errors[better] = again[better], found[better]
+    # the found assignment is that of the found scale up to rounding, or up to the bins
+    scales, errors = refitted(parts, scales, codebook, REFITS)
     return _shaped(scales, parts, weights), _shaped(errors, parts, weights)
 
 

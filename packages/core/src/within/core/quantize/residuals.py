@@ -25,6 +25,19 @@ def refit(parts: Partition, scales: Floats, codebook: Codebook) -> Floats:
     return np.where(D > 0, A / np.where(D > 0, D, 1.0), scales)
 
 
+def refitted(parts: Partition, scales: Floats, codebook: Codebook, steps: int) -> tuple[Floats, Floats]:
+    """Returns scales refitted to their nearest levels up to so many times, as long as one improves, and the errors."""
+    scales, errors = scales.copy(), squared_errors(parts, scales, codebook)
+    for _ in range(steps):
+        again = refit(parts, scales, codebook)
+        found = squared_errors(parts, again, codebook)
+        better = found < errors
+        if not better.any():
+            break
+        scales[better], errors[better] = again[better], found[better]
+    return scales, errors
+
+
 def _nearest(parts: Partition, scales: Floats, codebook: Codebook) -> tuple[Floats, Floats]:
     """Returns the nearest level of every weight and the weight's scale."""
     factors = np.repeat(scales, np.diff(parts.starts)) if scales.size > 1 else scales

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from within.core.device.inference import evaluating
+from within.core.device.inference import evaluating, positional
 from within.core.device.runtimes import as_tuple
 from within.core.errors import WithinError
 from within.core.progress import track
-from within.core.quantize.fake_quantize import FakeQuantize
+from within.core.quantize.fake_quantize import FakeQuantize, only
 from within.core.quantize.insert import Quantized
 
 
@@ -45,11 +43,10 @@ def layer_sensitivities(quantized: Quantized, batches: Sequence[Any]) -> list[La
         raise WithinError("There are no data to measure sensitivities on", where="layer_sensitivities")
     module = quantized.module
     every = {name: part for name, part in module.named_modules() if isinstance(part, FakeQuantize)}
-    states = {name: part.enabled for name, part in every.items()}
     found = []
-    try:
-        _enable(every, ())
-        reference = [_run(module, batch) for batch in batches]
+    with evaluating(module):
+        with only(module, ()):
+            reference = [as_tuple(module(*positional(batch))) for batch in batches]
         power = sum(float(output.double().square().sum()) for outputs in reference for output in outputs)
         stay = {item.name for item in quantized.placement.left}
         layers = [layer for layer in dict.fromkeys(quantized.placement.layers.values()) if layer not in stay]
@@ -58,27 +55,14 @@ def layer_sensitivities(quantized: Quantized, batches: Sequence[Any]) -> list[La
             inputs = [path for path, readers in quantized.activations.items() if layer in readers]
             if not weights and not inputs:
                 continue
-            _enable(every, (*weights, *inputs))
             error = 0.0
-            for batch, outputs in zip(batches, reference, strict=True):
-                for output, expected in zip(_run(module, batch), outputs, strict=True):
-                    error += float((output - expected).double().square().sum())
+            with only(module, (*weights, *inputs)):
+                for batch, outputs in zip(batches, reference, strict=True):
+                    for output, expected in zip(as_tuple(module(*positional(batch))), outputs, strict=True):
+                        error += float((output - expected).double().square().sum())
             found.append(LayerSensitivity(layer, _bits(every, weights), _bits(every, inputs), error / (power or 1.0)))
-    finally:
-        for name, enabled in states.items():
-            every[name].enabled = enabled
     return found
-
-
-def _enable(every: dict[str, FakeQuantize], names: Sequence[str]) -> None:
-    for name, part in every.items():
-        part.enabled = name in names
 
 
 def _bits(every: dict[str, FakeQuantize], names: Sequence[str]) -> int | None:
     return min((every[name].grid.bits for name in names), default=None)
-
-
-def _run(module: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, ...]:
-    with evaluating(module):
-        return as_tuple(module(*(batch if isinstance(batch, (tuple, list)) else (batch,))))

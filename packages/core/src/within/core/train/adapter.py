@@ -10,6 +10,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from within.core.device.inference import positional
 from within.core.errors import WithinError
 from within.core.train.batch_norm import freeze_batch_norm
 
@@ -36,7 +37,7 @@ class TrainedModel(BaseModel):
 
     def forward(self, inputs: Any, target: Any = None, mode: str = "loss") -> dict[str, Tensor]:
         """Returns the named terms of the loss; mmengine calls it with `mode="loss"` only."""
-        arguments = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        arguments = positional(inputs)
         if self.channels_last:
             arguments = tuple(
                 value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value for value in arguments

@@ -17,6 +17,7 @@ import torch
 from mmengine.hooks import EMAHook, Hook
 from torch import nn
 
+from within.core.device.inference import positional
 from within.core.distill import Distillation, FeatureDistillation
 from within.core.errors import WithinError, missing_extra
 from within.core.files import write_json
@@ -265,9 +266,8 @@ def _objective(
     objective = Objective(loss, teacher, distillation)
     for term in objective.terms:
         if isinstance(term, FeatureDistillation) and teacher is not None:
-            inputs = loader[0][0]
-            values = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-            term.prepare(model, teacher, tuple(value.to(launched.device) for value in values))
+            values = (value.to(launched.device) for value in positional(loader[0][0]))
+            term.prepare(model, teacher, tuple(values))
     return objective
 
 

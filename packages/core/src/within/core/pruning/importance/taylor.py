@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from within.core.device.inference import positional
 from within.core.errors import WithinError
 from within.core.graph import ChannelGroup, Graph, Member
 from within.core.graph.producers import producing_values
@@ -49,8 +50,7 @@ def taylor(
     total = {group.name: np.zeros(group.size) for group in groups}
     batches = 0
     for number, (inputs, target) in enumerate(track(data, "Taylor importance")):
-        arguments = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
-        gates = gate_gradients(graph, tuple(arguments), target, loss, watched, where=f"batch {number}")
+        gates = gate_gradients(graph, positional(inputs), target, loss, watched, where=f"batch {number}")
         for group in groups:
             total[group.name] += _atoms(group, values[group.name], gates) ** 2
         batches += 1

@@ -15,38 +15,10 @@ from functools import partial
 
 import numpy as np
 
-from within.core.quantize.calibrators.histogram import BINS, Histogram
-from within.core.quantize.calibrators.histogram_calibrator import HistogramCalibrator, check_search
+from within.core.quantize.calibrators.histogram import Histogram
+from within.core.quantize.calibrators.histogram_calibrator import START_BIN, bin_search
 
-START_BIN = 128
 TIE = 1e-12
-
-
-def entropy(
-    *,
-    bits: int = 8,
-    unsigned: bool = False,
-    start_bin: int = START_BIN,
-    stride: int = 1,
-    bins: int = BINS,
-    axis: int | None = None,
-    name: str = "calibration",
-) -> HistogramCalibrator:
-    """Returns a calibrator of the least Kullback-Leibler divergence.
-
-    Arguments:
-        bits, unsigned: of the grid: 2^(bits-1) levels of magnitude, or 2^bits when unsigned.
-        start_bin, stride: the smallest range, and the step between ranges, in bins.
-        bins: of the histogram of the first tensor.
-        axis: one range for each index of this axis; None for one range.
-        name: what is calibrated, for messages.
-
-    Raises:
-        WithinError: when an option is out of its range.
-    """
-    check_search(name, bits, start_bin, stride, bins)
-    select = partial(least_divergence, bits=bits, unsigned=unsigned, start_bin=start_bin, stride=stride)
-    return HistogramCalibrator(select, bins, axis, name)
 
 
 def least_divergence(
@@ -61,6 +33,9 @@ def least_divergence(
         return float(histogram.edges[-1])
     last = np.flatnonzero(found <= found.min() + TIE)[-1]
     return float(histogram.edges[ranges[last]])
+
+
+entropy = partial(bin_search, least_divergence)
 
 
 def divergences(counts: np.ndarray, ranges: np.ndarray, levels: int) -> np.ndarray:

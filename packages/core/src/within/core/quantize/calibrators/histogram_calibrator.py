@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from within.core.errors import WithinError
-from within.core.quantize.calibrators.histogram import Histogram
+from within.core.quantize.calibrators.histogram import BINS, Histogram
 from within.core.quantize.calibrators.observed import Observed
+
+START_BIN = 128
 
 
 class HistogramCalibrator:
@@ -62,11 +65,29 @@ class HistogramCalibrator:
         return torch.tensor(found, device=like.device).reshape(like.shape)
 
 
-def check_search(name: str, bits: int, start_bin: int, stride: int, bins: int) -> None:
-    """Checks the options of calibrators that search over the bins.
+def bin_search(
+    select: Callable[..., float],
+    *,
+    bits: int = 8,
+    unsigned: bool = False,
+    start_bin: int = START_BIN,
+    stride: int = 1,
+    bins: int = BINS,
+    axis: int | None = None,
+    name: str = "calibration",
+) -> HistogramCalibrator:
+    """Returns a calibrator that tries one range after another on the histogram.
+
+    Arguments:
+        select: maps a histogram and the first four options to the best range.
+        bits, unsigned: of the grid: 2^(bits-1) levels of magnitude, or 2^bits when unsigned.
+        start_bin, stride: the smallest range, and the step between ranges, in bins.
+        bins: of the histogram of the first tensor.
+        axis: one range for each index of this axis; None for one range.
+        name: what is calibrated, for messages.
 
     Raises:
-        WithinError: when one is out of its range.
+        WithinError: when an option is out of its range.
     """
     if not 2 <= bits <= 8:
         raise WithinError(f"A grid of {bits} bits", where=name, todo="choose 2 to 8 bits")
@@ -76,3 +97,5 @@ def check_search(name: str, bits: int, start_bin: int, stride: int, bins: int) -
             where=name,
             todo="start at bin 1 or later, before the last, and use a stride of at least 1",
         )
+    search = partial(select, bits=bits, unsigned=unsigned, start_bin=start_bin, stride=stride)
+    return HistogramCalibrator(search, bins, axis, name)

@@ -13,38 +13,9 @@ from functools import partial
 import numpy as np
 
 from within.core.quantize.assignment import Best, evaluate, sides
-from within.core.quantize.calibrators.histogram import BINS, Histogram
-from within.core.quantize.calibrators.histogram_calibrator import HistogramCalibrator, check_search
+from within.core.quantize.calibrators.histogram import Histogram
+from within.core.quantize.calibrators.histogram_calibrator import START_BIN, bin_search
 from within.core.quantize.codebook import arbitrary
-
-START_BIN = 128
-
-
-def mse(
-    *,
-    bits: int = 8,
-    unsigned: bool = False,
-    start_bin: int = START_BIN,
-    stride: int = 1,
-    bins: int = BINS,
-    axis: int | None = None,
-    name: str = "calibration",
-) -> HistogramCalibrator:
-    """Returns a calibrator of the least squared error.
-
-    Arguments:
-        bits, unsigned: of the grid: Q_max = 2^(bits-1) - 1, or 2^bits - 1 when unsigned.
-        start_bin, stride: the first candidate, and the step between candidates, in bins.
-        bins: of the histogram of the first tensor.
-        axis: one range for each index of this axis; None for one range.
-        name: what is calibrated, for messages.
-
-    Raises:
-        WithinError: when an option is out of its range.
-    """
-    check_search(name, bits, start_bin, stride, bins)
-    select = partial(least_squared_error, bits=bits, unsigned=unsigned, start_bin=start_bin, stride=stride)
-    return HistogramCalibrator(select, bins, axis, name)
 
 
 def least_squared_error(
@@ -60,3 +31,6 @@ def least_squared_error(
     candidates = centres[start_bin::stride]
     found = evaluate(parts, np.zeros(candidates.size, np.int64), candidates / largest, Best(1))
     return float(candidates[found[:, 1].argmax()])  # the largest gain is the least error
+
+
+mse = partial(bin_search, least_squared_error)

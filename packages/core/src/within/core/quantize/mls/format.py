@@ -24,9 +24,12 @@ from torch import Tensor
 
 from within.core.errors import WithinError
 
-# A value this close to a representable one, in steps, becomes that one, so that float32's own rounding of S_t * S_g *
-# X_bar moves nothing when it is quantised again. It moves a mean by at most this fraction of a step.
-_SNAP = 2.0**-14
+# The noise of stochastic rounding takes 16 bits, of which the lowest is set: odd numbers over 2^16 are symmetric about 0
+# and never half a step. A value closer than 4 / 2^16 steps to a representable one becomes that one, so that float32's own
+# rounding of S_t * S_g * X_bar moves nothing when it is quantised again. Both together move a mean by at most 2^-14 steps.
+_NOISE_BITS = 16
+_LARGEST_NOISE = 2**15 - 5
+_ODD = 0x0001_0001_0001_0001
 _EXPONENT = 0x7F800000
 _SMALLEST = 2.0**-126
 
@@ -141,25 +144,8 @@ def encode(
         WithinError: NaN or infinity in `x`; elements above the given scales.
     """
     form = (MlsFormat() if scales is None else scales.format) if form is None else form
-    magnitude = x.detach().float().abs()
-    if scales is None:
-        tensor_scale, group_scale = _scales(magnitude, form, where)
-    else:
-        tensor_scale, group_scale = scales.tensor_scale, scales.group_scale
-    scale = tensor_scale * group_scale
-    # A group of zeros has the scale 0; one that is lost to underflow becomes zeros.
-    normalised = magnitude.div_(torch.where(scale > 0, scale, torch.inf))
-    if scales is not None and normalised.numel() and not bool((normalised <= 1 + 2.0**-20).all()):
-        raise WithinError("The tensor has elements above the given scales, NaN or infinity", where=where)
-    # The exponent bits alone are the power of two below; under the smallest exponent the step stays.
-    step = (normalised.view(torch.int32) & _EXPONENT).view(torch.float32)
-    step.clamp_(min=2.0**form.smallest_exponent).mul_(2.0**-form.mantissa)
-    normalised.div_(step)
-    if stochastic:
-        normalised.add_(torch.rand(x.shape, generator=generator, device=x.device).clamp_(_SNAP, 1 - _SNAP)).floor_()
-    else:
-        normalised.round_()
-    return MlsTensor(tensor_scale, group_scale, normalised.mul_(step).copysign_(x.detach()), form)
+    tensor_scale, group_scale, elements = _elements(x, form, stochastic, generator, scales, where)
+    return MlsTensor(tensor_scale, group_scale, elements, form)
 
 
 def quantise(
@@ -175,18 +161,60 @@ def quantise(
     Raises:
         WithinError: NaN or infinity in `x`.
     """
-    return encode(x, form, stochastic=stochastic, generator=generator, where=where).value().to(x.dtype)
+    form = MlsFormat() if form is None else form
+    tensor_scale, group_scale, elements = _elements(x, form, stochastic, generator, None, where)
+    return elements.mul_(tensor_scale * group_scale).to(x.dtype)
 
 
-def _scales(magnitude: Tensor, form: MlsFormat, where: str) -> tuple[Tensor, Tensor]:
+def _elements(
+    x: Tensor,
+    form: MlsFormat,
+    stochastic: bool,
+    generator: torch.Generator | None,
+    scales: MlsTensor | None,
+    where: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns S_t, S_g and X_bar. Training spends its time here: each line that names a tensor is a pass over memory."""
+    x = x.detach().float()
+    if scales is None:
+        tensor_scale, group_scale = _scales(x, form, where)
+    else:
+        tensor_scale, group_scale = scales.tensor_scale, scales.group_scale
+    scale = tensor_scale * group_scale
+    # A group of zeros has the scale 0; one that is lost to underflow becomes zeros.
+    elements = x / torch.where(scale > 0, scale, torch.inf)
+    if scales is not None and elements.numel() and not bool((elements.abs() <= 1 + 2.0**-20).all()):
+        raise WithinError("The tensor has elements above the given scales, NaN or infinity", where=where)
+    # The exponent bits alone are the power of two below; under the smallest exponent the step stays.
+    step = elements.clone()
+    step.view(torch.int32).bitwise_and_(_EXPONENT)
+    step.clamp_(min=2.0**form.smallest_exponent).mul_(2.0**-form.mantissa)
+    elements.div_(step)
+    if stochastic:
+        elements.add_(_noise(elements, generator), alpha=2.0**-_NOISE_BITS)
+    return tensor_scale, group_scale, elements.round_().mul_(step)
+
+
+def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Returns odd numbers of 16 bits, uniform and symmetric about 0: four from each draw of 64 bits."""
+    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
+    words.random_(-(2**63), None, generator=generator).bitwise_or_(_ODD)
+    noise = words.view(torch.int16)[: like.numel()].clamp_(-_LARGEST_NOISE, _LARGEST_NOISE)
+    return noise.view(like.shape)
+
+
+def _scales(x: Tensor, form: MlsFormat, where: str) -> tuple[Tensor, Tensor]:
     """Returns S_t, and S_g rounded up to <E_g, M_g>; both 0 for zeros."""
-    if magnitude.numel() == 0:
-        axes = form.axes(magnitude.shape)
-        shape = [size if axis in axes else 1 for axis, size in enumerate(magnitude.shape)]
-        return magnitude.new_zeros(()), magnitude.new_zeros(shape)
-    axes = form.axes(magnitude.shape)
-    rest = [axis for axis in range(magnitude.dim()) if axis not in axes]
-    largest = magnitude.amax(dim=rest, keepdim=True) if rest else magnitude
+    if x.numel() == 0:
+        axes = form.axes(x.shape)
+        shape = [size if axis in axes else 1 for axis, size in enumerate(x.shape)]
+        return x.new_zeros(()), x.new_zeros(shape)
+    axes = form.axes(x.shape)
+    rest = [axis for axis in range(x.dim()) if axis not in axes]
+    if rest:
+        largest = torch.maximum(x.amax(dim=rest, keepdim=True), x.amin(dim=rest, keepdim=True).neg_())
+    else:
+        largest = x.abs()
     tensor_scale = largest.amax()
     if not bool(torch.isfinite(tensor_scale)):
         raise WithinError(

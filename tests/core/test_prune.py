@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -197,3 +199,25 @@ def test_tied_weights_stay_tied_and_are_stored_once(tmp_path) -> None:  # type: 
     model = load(tmp_path / "run", Tied)
     assert model.again is model.middle
     assert model.middle.weight.shape[:2] == (8, 8)
+
+
+@given(
+    widths=st.lists(st.sampled_from([8, 24, 32, 48, 64, 100]), min_size=2, max_size=4),
+    step=st.sampled_from([8, 16, 32]),
+    fraction=st.floats(0.35, 0.9),
+)
+@settings(max_examples=12, deadline=None)
+def test_strict_widths_are_multiples_in_small_groups_too(widths: list[int], step: int, fraction: float) -> None:
+    """Would catch a width that hardware with blocks of channels rounds up again."""
+    layers = [nn.Conv2d(before, after, 3, padding=1) for before, after in itertools.pairwise([3, *widths])]
+    model = nn.Sequential(
+        *(part for layer in layers for part in (layer, nn.ReLU())), nn.Conv2d(widths[-1], 4, 1)
+    ).eval()
+    inputs = (torch.randn(1, 3, 8, 8),)
+    try:
+        slim = prune(model, inputs, budgets=[Budget(Macs(), fraction=fraction)], step=step, strict=True).model
+    except InfeasibleBudget:
+        return  # no multiple is left below it
+    kept = [part.out_channels for part in slim if isinstance(part, nn.Conv2d)][:-1]
+    assert all(now == before or now % step == 0 for now, before in zip(kept, widths, strict=True))
+    assert kept != widths

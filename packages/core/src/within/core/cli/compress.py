@@ -22,7 +22,7 @@ The configuration says what to build, at which input, and within which budgets:
 
     budgets = [dict(cost="PeakMemory", fraction=0.5), dict(cost="Macs", limit=2e9)]
 
-Further keys: widths, importance, protect, data, loss, evaluate, runtime, seed, output.
+Further keys: widths, importance, protect, step, strict, minimum, data, loss, evaluate, runtime, seed, output.
 
 The run directory then holds config.py, plan.json, model.safetensors, model.onnx, metrics.json and report.html.
 """

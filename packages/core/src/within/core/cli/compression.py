@@ -55,6 +55,9 @@ def run_compression(config_path: Path, output: Path | None = None) -> tuple[Path
             widths=settings.widths,
             importance=settings.importance,
             protect=settings.protect,
+            step=settings.step,
+            strict=settings.strict,
+            minimum=settings.minimum,
             data=find_factory(settings.data)() if settings.data else None,
             loss=find_factory(settings.loss) if settings.loss else None,
         )

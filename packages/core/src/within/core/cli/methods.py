@@ -1,4 +1,4 @@
-"""`within methods`: every importance, cost, solver, runtime and domain, with one line on it and the file it is in.
+"""`within methods`: every importance, cost, solver, runtime, calibrator, ..., with one line on it and its file.
 
 The list is read from the source text, not kept by hand and not imported: a method is a public name of its folder, its
 line is the first of its docstring, and adding a file there adds it here.
@@ -30,11 +30,13 @@ class Folder:
         kind: what they are called.
         path: the folder or file under `within/core`.
         recognise: tells a method from the other public names there, given its definition.
+        registry: instead, the dictionary in the folder's `__init__.py` that lists the methods, one file each.
     """
 
     kind: str
     path: str
-    recognise: Callable[[ast.stmt], bool]
+    recognise: Callable[[ast.stmt], bool] = lambda node: False
+    registry: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,27 @@ def has_method(name: str) -> Callable[[ast.stmt], bool]:
     return recognise
 
 
+def named(*names: str) -> Callable[[ast.stmt], bool]:
+    """Recognises functions and classes by name, where nothing else tells a method from its parts."""
+    return lambda node: isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in names
+
+
 FOLDERS = (
     Folder("importance", "pruning/importance", returns("dict[str, NDArray[np.float64]]")),
     Folder("cost", "cost", has_method("__call__")),
     Folder("solver", "solve", returns("Solution", "Widths", "Step", "Allocation")),
     Folder("runtime", "device/runtimes.py", has_method("load")),
     Folder("distillation", "distill", has_method("watch")),
+    Folder("codebook", "quantize/codebook.py", returns("Codebook")),
+    Folder("scale", "quantize/optimal_scale.py", named("optimal_scale")),
+    Folder("scale", "quantize/alternating_scale.py", named("alternating_scale")),
+    Folder("calibrator", "quantize/calibrators", registry="CALIBRATORS"),
+    Folder("quantiser", "quantize/fake_quantize.py", has_method("forward")),
+    Folder("mixed precision", "quantize/mixed_precision.py", returns("BitAllocation")),
+    Folder("mixed precision", "quantize/haq.py", returns("BitAllocation")),
+    Folder("low-bit training", "quantize/mls", named("to_low_bit")),
+    Folder("sparsity", "sparse", named("brain_surgeon", "magnitude_masks")),
+    Folder("storage", "packing", named("pack", "share_weights")),
 )
 DOMAIN = "domain"
 Kind = Annotated[str | None, typer.Argument(metavar="KIND", help="Only these: importance, cost, solver, runtime, ...")]
@@ -86,7 +103,7 @@ def register(app: typer.Typer) -> None:
 
 
 def methods(kind: Kind = None, as_json: Json = False) -> None:
-    """List the methods: importances, costs, solvers, runtimes, distillation and domain packages."""
+    """List the methods: importances, costs, solvers, runtimes, calibrators, sparsity, ..., and domain packages."""
     found = all_methods()
     kinds = list(dict.fromkeys(method.kind for method in found))
     if kind is not None:
@@ -114,6 +131,8 @@ def all_methods() -> list[Method]:
 
 def _methods_in(folder: Folder) -> list[Method]:
     place = CORE / folder.path
+    if folder.registry is not None:
+        return _registered(folder.kind, place, folder.registry)
     files = sorted(place.glob("*.py")) if place.is_dir() else [place] if place.is_file() else []
     public = _imported_by(place / "__init__.py") if place.is_dir() else None
     found = []
@@ -125,6 +144,25 @@ def _methods_in(folder: Folder) -> list[Method]:
                 summary = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
                 found.append(Method(folder.kind, node.name, summary, str(file.relative_to(CORE.parents[1]))))
     return sorted(found, key=lambda method: method.name)
+
+
+def _registered(kind: str, place: Path, registry: str) -> list[Method]:
+    tree = ast.parse((place / "__init__.py").read_text(encoding="utf-8"))
+    files = {name.name: node.module for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names}
+    found = []
+    for node in tree.body:
+        if (
+            isinstance(node, ast.AnnAssign)
+            and ast.unparse(node.target) == registry
+            and isinstance(node.value, ast.Dict)
+        ):
+            for key, value in zip(node.value.keys, node.value.values, strict=True):
+                module = str(files[ast.unparse(value)]).rpartition(".")[2]
+                file = place / f"{module}.py"
+                summary = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+                name = str(ast.literal_eval(key)) if key is not None else module
+                found.append(Method(kind, name, " ".join(summary.split()), str(file.relative_to(CORE.parents[1]))))
+    return found
 
 
 def _imported_by(init: Path) -> set[str] | None:

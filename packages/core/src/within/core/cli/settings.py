@@ -28,6 +28,8 @@ class Settings:
         widths: instead of budgets: the fraction of channels that every group keeps, or one for each group by name.
         importance: name of the criterion that ranks channels.
         protect: modules whose channels are not cut.
+        step, strict, minimum: multiples that widths come in, whether small groups keep to them too (DLA: see
+            `within lint-dla`), and the least fraction of each group that stays.
         data, loss: functions by name; `data()` returns batches `(inputs, target)`, `loss(output, target)` a scalar.
         evaluate: function by name, from a model to `{metric: value}` or `{metric: (value, unit)}`.
         runtime: where latency is measured; None to measure none.
@@ -41,6 +43,9 @@ class Settings:
     widths: float | Mapping[str, float] | None = None
     importance: str = "l1"
     protect: Sequence[str] = ()
+    step: int = 8
+    strict: bool = False
+    minimum: float = 0.125
     data: str | None = None
     loss: str | None = None
     evaluate: str | None = None

@@ -65,6 +65,7 @@ def prune(
     loss: Callable[[Any, Any], torch.Tensor] | None = None,
     protect: Sequence[str] = (),
     step: int = 8,
+    strict: bool = False,
     minimum: float = 0.125,
     heads: str = "dimension",
     grouped: str = "within",
@@ -81,7 +82,8 @@ def prune(
         importance: "l1", "taylor" (with `data` and `loss`), another name of `IMPORTANCES`, scores, or a function.
         data, loss: calibration batches `(inputs, target)` and `loss(output, target)`.
         protect: modules whose output channels are not cut, by qualified name.
-        step: widths are multiples of it; groups smaller than two steps may have any width.
+        step, strict: widths are multiples of it; groups smaller than two steps may have any width, unless `strict`, for
+            hardware that computes channels in blocks: then one smaller than a step is not cut.
         minimum: least fraction of each group that stays.
         heads, grouped: see `trace`.
         prefer: "module" returns the plain module where possible, "graph" always a graph module.
@@ -106,7 +108,7 @@ def prune(
             todo="see graph.frozen and graph.unsupported for the reasons",
         )
     scores = score(graph, importance, data=data, loss=loss)
-    rules = WidthRules(step, minimum, protected_groups(graph, protect))
+    rules = WidthRules(step, minimum, protected_groups(graph, protect), strict)
     gap = 0.0
     limits = [budget.resolve(graph) for budget in budgets]
     tightened = list(budgets)
@@ -155,6 +157,7 @@ def prune(
         "importance": importance if isinstance(importance, str) else "given",
         "budgets": [{"cost": item.name, "limit": item.limit, "unit": item.unit} for item in certificate.achieved],
         "step": step,
+        "strict": strict,
         "minimum": minimum,
         "protect": list(protect),
     }

@@ -37,15 +37,18 @@ class WidthRules:
         step: widths are multiples of it (groups smaller than two steps: of 1), or the full width.
         minimum: least fraction of each group that stays.
         protected: names of groups that are not cut.
+        strict: small groups keep to the step too, as for hardware that computes channels in blocks: one smaller than a
+            step is not cut.
     """
 
     step: int = 8
     minimum: float = 0.125
     protected: frozenset[str] = frozenset()
+    strict: bool = False
 
     def step_of(self, size: int) -> int:
         """Returns the step for a group of `size` atoms."""
-        return self.step if size >= 2 * self.step else 1
+        return self.step if self.strict or size >= 2 * self.step else 1
 
     def least(self, graph: Graph) -> NDArray[np.int64]:
         """Returns the least allowed width of every group."""
@@ -171,7 +174,7 @@ def linearise(
     slope = np.zeros(len(widths))
     for position, (group, width) in enumerate(zip(graph.channel_groups(), widths.tolist(), strict=True)):
         step = rules.step_of(group.size)
-        narrower = _narrower(width - max(step, width // 8) + 1, step)
+        narrower = _narrower(width - max(step, width // 8) + 1, step) or _narrower(width, step)
         if narrower > 0:
             cost = float(budget.cost(graph, _with_width(widths, position, narrower)))
             slope[position] = (base - cost) / (width - narrower)

@@ -114,6 +114,20 @@ def test_stochastic_rounding_is_right_on_average(form):
     assert float((mean - x).abs().max()) > 0  # it did round something
 
 
+def test_the_noise_is_symmetric_uniform_and_fresh_for_every_element():
+    """Would catch 16-bit draws that share words, a clipped or shifted range, and a tail that is not drawn."""
+    x = torch.full((3, 7, 11, 101), 0.55)  # three elements in the last word of 64 bits; 0.2 of a step above 1/2
+    x[..., 0] = 1  # makes the scale of every group
+    drawn = quantise(x, MlsFormat(2, 1), generator=torch.Generator().manual_seed(0))[..., 1:]
+    assert set(drawn.unique().tolist()) == {0.5, 0.75}
+    up = (drawn == 0.75).double()
+    sigma = (0.2 * 0.8 / up.numel()) ** 0.5
+    assert abs(float(up.mean()) - 0.2) < 4 * sigma
+    for shift in range(1, 9):  # neighbours do not follow one another
+        centred = up.flatten() - 0.2
+        assert abs(float((centred[shift:] * centred[:-shift]).mean())) < 5 * 0.16 / up.numel() ** 0.5
+
+
 @settings(max_examples=60, deadline=None)
 @given(form=FORMATS, seed=st.integers(0, 999))
 def test_a_quantised_tensor_stays_what_it_is(form, seed):
@@ -193,7 +207,7 @@ def test_the_products_use_quantised_operands_forward_and_backward():
     expected = F.conv2d(qx, qw)
     error = torch.randn_like(expected)
     expected.backward(nearest(error))
-    to_low_bit(layer)
+    to_low_bit(layer, MlsSettings(first_and_last=True))
     layer.eval()  # rounds to nearest
     output = layer(x)
     output.backward(error)
@@ -206,7 +220,7 @@ def test_the_products_use_quantised_operands_forward_and_backward():
 def test_operands_without_a_format_stay_float():
     x = torch.randn(4, 2, 8, 8)
     plain, model = network(), network()
-    to_low_bit(model, MlsSettings(None, None, None))
+    to_low_bit(model, MlsSettings(None, None, None, first_and_last=True))
     assert torch.allclose(model(x), plain(x), atol=1e-6)
 
 
@@ -215,7 +229,8 @@ def test_a_model_is_restored_to_the_very_modules_it_was():
     model = network()
     modules, parameters = list(model), dict(model.named_parameters())
     expected = model(torch.ones(1, 2, 8, 8))
-    assert to_low_bit(model, keep_float=["0"]) == ("2", "4") == low_bit_layers(model)
+    every = MlsSettings(first_and_last=True)
+    assert to_low_bit(model, every, keep_float=["0"]) == ("2", "4") == low_bit_layers(model)
     assert dict(model.named_parameters()).keys() == parameters.keys()
     assert copy.deepcopy(model).state_dict().keys() == model.state_dict().keys()
     assert not torch.equal(model(torch.ones(1, 2, 8, 8)), expected)
@@ -231,12 +246,24 @@ def test_models_and_names_that_do_not_fit_are_refused():
         to_low_bit(network(), keep_float=["head"])
     with pytest.raises(WithinError, match="no convolution or linear layer to train"):
         to_low_bit(nn.ReLU())
+    with pytest.raises(WithinError, match="first_and_last=True"):
+        to_low_bit(nn.Sequential(nn.Conv2d(2, 2, 3), nn.Linear(2, 2)))
+
+
+def test_the_first_and_the_last_layer_stay_float_unless_asked_for():
+    """Would catch ends that are low-bit by default, and ends that stay so when the settings no longer say it."""
+    model = network()
+    assert to_low_bit(model, MlsSettings(first_and_last=True)) == ("0", "2", "4")
+    assert to_low_bit(model) == ("2",) == low_bit_layers(model)
+    assert [type(model[0]), type(model[4])] == [nn.Conv2d, nn.Linear]
+    assert to_low_bit(model, MlsSettings.same(MlsFormat(2, 4), first_and_last=True), keep_float=["2"]) == ("0", "4")
+    assert model[0].settings.weight == MlsFormat(2, 4)
 
 
 def test_nan_names_the_layer_and_the_operand():
     """Would catch a diverging training that says only that some tensor is wrong."""
     model, x = network(), torch.ones(2, 2, 8, 8)
-    to_low_bit(model)
+    to_low_bit(model, MlsSettings(first_and_last=True))
     with pytest.raises(WithinError, match="0: activation"):
         model(x * float("nan"))
     output = model(x)
@@ -256,7 +283,7 @@ def test_training_in_low_bits_learns_and_repeats_with_its_seed():
     weights = []
     for _ in range(2):
         model = network()
-        to_low_bit(model)
+        to_low_bit(model, MlsSettings(first_and_last=True))
         result = fit(
             model,
             (inputs, target),

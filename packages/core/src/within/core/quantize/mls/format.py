@@ -15,6 +15,7 @@ them, every element lies between two of them, and stochastic rounding is unbiase
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,11 +25,11 @@ from torch import Tensor
 
 from within.core.errors import WithinError
 
-# The noise of stochastic rounding takes 16 bits, of which the lowest is set: odd numbers over 2^16 are symmetric about 0
-# and never half a step. A value closer than 4 / 2^16 steps to a representable one becomes that one, so that float32's own
-# rounding of S_t * S_g * X_bar moves nothing when it is quantised again. Both together move a mean by at most 2^-14 steps.
+# The noise of stochastic rounding has 16 bits, the lowest of them set: odd numbers over 2^16 steps, symmetric about 0.
+# It ends early, so that a value closer than 3 / 2^16 steps to a representable one becomes that one, and float32's own
+# rounding of S_t * S_g * X_bar moves nothing when it is quantised again. Both move a mean by at most 2^-14 steps.
 _NOISE_BITS = 16
-_LARGEST_NOISE = 2**15 - 5
+_LARGEST_NOISE = 2**15 - 3
 _ODD = 0x0001_0001_0001_0001
 _EXPONENT = 0x7F800000
 _SMALLEST = 2.0**-126
@@ -174,10 +175,11 @@ def _elements(
     scales: MlsTensor | None,
     where: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns S_t, S_g and X_bar. Training spends its time here: each line that names a tensor is a pass over memory."""
+    """Returns S_t, S_g and X_bar: where low-bit training spends its time, so few passes over memory, mostly in place."""
     x = x.detach().float()
+    step = x.abs()
     if scales is None:
-        tensor_scale, group_scale = _scales(x, form, where)
+        tensor_scale, group_scale = _scales(step, form, where)
     else:
         tensor_scale, group_scale = scales.tensor_scale, scales.group_scale
     scale = tensor_scale * group_scale
@@ -186,8 +188,7 @@ def _elements(
     if scales is not None and elements.numel() and not bool((elements.abs() <= 1 + 2.0**-20).all()):
         raise WithinError("The tensor has elements above the given scales, NaN or infinity", where=where)
     # The exponent bits alone are the power of two below; under the smallest exponent the step stays.
-    step = elements.clone()
-    step.view(torch.int32).bitwise_and_(_EXPONENT)
+    torch.bitwise_and(elements.view(torch.int32), _EXPONENT, out=step.view(torch.int32))
     step.clamp_(min=2.0**form.smallest_exponent).mul_(2.0**-form.mantissa)
     elements.div_(step)
     if stochastic:
@@ -203,26 +204,22 @@ def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return noise.view(like.shape)
 
 
-def _scales(x: Tensor, form: MlsFormat, where: str) -> tuple[Tensor, Tensor]:
+def _scales(magnitude: Tensor, form: MlsFormat, where: str) -> tuple[Tensor, Tensor]:
     """Returns S_t, and S_g rounded up to <E_g, M_g>; both 0 for zeros."""
-    if x.numel() == 0:
-        axes = form.axes(x.shape)
-        shape = [size if axis in axes else 1 for axis, size in enumerate(x.shape)]
-        return x.new_zeros(()), x.new_zeros(shape)
-    axes = form.axes(x.shape)
-    rest = [axis for axis in range(x.dim()) if axis not in axes]
-    if rest:
-        largest = torch.maximum(x.amax(dim=rest, keepdim=True), x.amin(dim=rest, keepdim=True).neg_())
-    else:
-        largest = x.abs()
+    axes = form.axes(magnitude.shape)
+    if magnitude.numel() == 0:
+        shape = [size if axis in axes else 1 for axis, size in enumerate(magnitude.shape)]
+        return magnitude.new_zeros(()), magnitude.new_zeros(shape)
+    rest = [axis for axis in range(magnitude.dim()) if axis not in axes]
+    largest = magnitude.amax(dim=rest, keepdim=True) if rest else magnitude
     tensor_scale = largest.amax()
-    if not bool(torch.isfinite(tensor_scale)):
+    if not math.isfinite(tensor_scale):
         raise WithinError(
             f"The tensor has {'NaN' if bool(torch.isnan(tensor_scale)) else 'infinite'} elements", where=where
         )
-    relative = largest / torch.where(tensor_scale > 0, tensor_scale, torch.inf)
-    mantissa, exponent = torch.frexp(relative)  # relative = mantissa 2^exponent, mantissa in [1/2, 1)
-    lines = 2.0 ** (form.group_mantissa + 1)
-    rounded = torch.ldexp(torch.ceil(mantissa * lines) / lines, exponent)
+    rounded = largest / torch.where(tensor_scale > 0, tensor_scale, torch.inf)
+    # Up to the next float of so many mantissa bits; a carry goes into the exponent by itself.
+    below = 2 ** (23 - form.group_mantissa) - 1
+    rounded.view(torch.int32).add_(below).bitwise_and_(~below)
     least = max(2.0 ** -(2**form.group_exponent - 1), _SMALLEST)
-    return tensor_scale, torch.where(largest > 0, rounded.clamp(min=least, max=1.0), 0.0)
+    return tensor_scale, torch.where(largest > 0, rounded.clamp_(min=least, max=1.0), 0.0)

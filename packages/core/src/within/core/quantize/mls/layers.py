@@ -30,18 +30,25 @@ class MlsSettings:
     In training mode rounding is stochastic and draws from torch's global generator, which `fit` seeds at every step, so
     that an interrupted training resumes to the bit. In evaluation mode it rounds to nearest.
 
+    The first and the last layer stay in float by default, the practice of low-bit training since DoReFa-Net (Zhou et
+    al., 2016, and its published code): the one reads the image, the other is no convolution in the networks of the MLS
+    paper, which quantises the operands of convolutions, and both are a small share of all products.
+
     Attributes:
         weight, activation, error: formats of the three operands.
+        first_and_last: whether the first and the last layer, in the order in which the model registers them, are
+            low-bit, too.
     """
 
     weight: MlsFormat | None = field(default_factory=MlsFormat)
     activation: MlsFormat | None = field(default_factory=MlsFormat)
     error: MlsFormat | None = field(default_factory=MlsFormat)
+    first_and_last: bool = False
 
     @classmethod
-    def same(cls, form: MlsFormat) -> MlsSettings:
+    def same(cls, form: MlsFormat, *, first_and_last: bool = False) -> MlsSettings:
         """Returns settings with one format for all three operands."""
-        return cls(form, form, form)
+        return cls(form, form, form, first_and_last)
 
 
 class QuantisedValue(torch.autograd.Function):
@@ -138,7 +145,7 @@ def to_low_bit(
     Arguments:
         model: any module; one that is a layer itself included.
         settings: the formats; None is <2, 1> for all three operands. Given again, they replace those in place.
-        keep_float: qualified names of layers that stay as they are.
+        keep_float: qualified names of layers that stay as they are, besides the first and the last.
 
     Returns:
         the names of the layers that are low-bit now.
@@ -147,28 +154,34 @@ def to_low_bit(
         WithinError: when `keep_float` names no such layer, or there is nothing to turn.
     """
     settings = MlsSettings() if settings is None else settings
-    modules = dict(model.named_modules())
-    unknown = sorted(set(keep_float) - {name for name, module in modules.items() if _kind(module) is not None})
+    layers = {name: module for name, module in model.named_modules() if _kind(module) is not None}
+    unknown = sorted(set(keep_float) - set(layers))
     if unknown:
         raise WithinError(f"There is no convolution or linear layer named {unknown[0]!r}", where="keep_float")
-    for name, module in modules.items():
+    names = list(layers)
+    kept = {*keep_float, *([] if settings.first_and_last else names[:1] + names[-1:])}
+    if not set(names) - kept:
+        raise WithinError(
+            "The model has no convolution or linear layer to train in low bits",
+            where="to_low_bit",
+            todo="the first and the last layer stay in float unless the settings say first_and_last=True",
+        )
+    for name, module in layers.items():
+        if name in kept:
+            _restore(module)
+            continue
         low = _kind(module)
-        if low is not None and name not in keep_float:
-            module.__class__ = low
-            cast(_LowBit, module).settings, cast(_LowBit, module).layer = settings, name or type(model).__name__
-    turned = low_bit_layers(model)
-    if not turned:
-        raise WithinError("The model has no convolution or linear layer to train in low bits", where="to_low_bit")
-    return turned
+        assert low is not None
+        module.__class__ = low
+        cast(_LowBit, module).settings, cast(_LowBit, module).layer = settings, name or type(model).__name__
+    return low_bit_layers(model)
 
 
 def restore(model: nn.Module) -> tuple[str, ...]:
     """Turns all low-bit layers of a model back into torch's own, in place; returns their names."""
     names = low_bit_layers(model)
     for name in names:
-        module = model.get_submodule(name)
-        del cast(_LowBit, module).settings, cast(_LowBit, module).layer
-        module.__class__ = _PLAIN[type(module)]
+        _restore(model.get_submodule(name))
     return names
 
 
@@ -179,3 +192,9 @@ def low_bit_layers(model: nn.Module) -> tuple[str, ...]:
 
 def _kind(module: nn.Module) -> type[nn.Module] | None:
     return type(module) if type(module) in _PLAIN else _LOW_BIT.get(type(module))
+
+
+def _restore(module: nn.Module) -> None:
+    if type(module) in _PLAIN:
+        del cast(_LowBit, module).settings, cast(_LowBit, module).layer
+        module.__class__ = _PLAIN[type(module)]

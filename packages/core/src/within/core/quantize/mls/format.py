@@ -175,7 +175,7 @@ def _elements(
     scales: MlsTensor | None,
     where: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns S_t, S_g and X_bar: where low-bit training spends its time, so few passes over memory, mostly in place."""
+    """Returns S_t, S_g and X_bar: where low-bit training spends its time, so in few passes over memory."""
     x = x.detach().float()
     step = x.abs()
     if scales is None:

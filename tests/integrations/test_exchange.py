@@ -9,8 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from within.core import load, save
 from within.core.errors import WithinError
-from within.core.quantize.exchange import LayerRanges, RangedState, modelopt, pytorch_quantization
+from within.core.quantize import export_quantized, quantize
+from within.core.quantize.exchange import (
+    LayerRanges,
+    RangedState,
+    modelopt,
+    pytorch_quantization,
+    quantized_from,
+    ranges_of,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
 
@@ -39,7 +48,7 @@ def plain_net() -> Net:
     return Net(nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.Linear, nn.Identity()).eval()
 
 
-def pytorch_quantization_net(calibrated: bool) -> Net:
+def pytorch_quantization_net(calibrated: bool, source: Callable[[], Net] = plain_net) -> Net:
     """Returns a network of the modules of pytorch-quantization with our parameters; one quantiser stands alone."""
     library = pytest.importorskip("pytorch_quantization.nn")
     from absl import logging
@@ -47,7 +56,9 @@ def pytorch_quantization_net(calibrated: bool) -> Net:
     logging.set_verbosity(logging.FATAL)
     alone = library.TensorQuantizer(library.QuantConv2d.default_quant_desc_input)
     net = Net(library.QuantConv2d, library.QuantConvTranspose2d, library.QuantMaxPool2d, library.QuantLinear, alone)
-    net.load_state_dict(plain_net().state_dict())
+    if isinstance(source().stem[1], nn.Identity):
+        net.stem[1] = nn.Identity()
+    net.load_state_dict(source().state_dict())
     quantisers = [module for module in net.modules() if isinstance(module, library.TensorQuantizer)]
     if calibrated:
         for quantiser in quantisers:
@@ -61,12 +72,12 @@ def pytorch_quantization_net(calibrated: bool) -> Net:
     return net.eval()
 
 
-def modelopt_net(calibrated: bool) -> nn.Module:
+def modelopt_net(calibrated: bool, source: Callable[[], Net] = plain_net) -> nn.Module:
     """Returns our network after Model Optimizer's quantize."""
     library = pytest.importorskip("modelopt.torch.quantization")
     configuration = copy.deepcopy(library.INT8_DEFAULT_CFG)
     loop: Callable | None = (lambda model: model(images(1))) if calibrated else None
-    return library.quantize(plain_net(), configuration, loop).eval()
+    return library.quantize(source(), configuration, loop).eval()
 
 
 LIBRARIES = {
@@ -190,3 +201,76 @@ def test_what_a_range_cannot_say_is_refused(exchange, entry):
     """Would catch a model that loads and computes something else."""
     with pytest.raises(WithinError, match=entry.replace(".", r"\.")):
         exchange.read({entry: torch.ones(())})
+
+
+def normalised_net() -> Net:
+    """Returns the plain network with a batch normalisation that has something to fold, one factor negative."""
+    net = plain_net()
+    norm = net.stem[1]
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(-0.5, 1.5, 6))
+        norm.bias.copy_(torch.linspace(-0.2, 0.3, 6))
+        norm.running_mean.copy_(torch.linspace(-0.1, 0.1, 6))
+        norm.running_var.copy_(torch.linspace(0.5, 2.0, 6))
+    return net
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_model_of_the_library_becomes_ours_and_computes_the_same(name, tmp_path):
+    """Would catch a range on the wrong tensor, a grid one step off, and a fold that moves the integers of a weight."""
+    exchange, build = LIBRARIES[name]
+    theirs = build(calibrated=True, source=normalised_net)
+    state = exchange.read(theirs.state_dict())
+    if state.tensors:  # the quantiser that the network calls by itself is left out on both sides
+        theirs.between = nn.Identity()
+    result = quantized_from(normalised_net(), (images(2),), state, ignore=list(state.tensors))
+    with torch.no_grad():
+        expected, obtained = theirs(images(2)), result.model(images(2))
+        by_quantisation = (expected - normalised_net()(images(2))).abs().max()
+    assert (expected - obtained).abs().max() < 0.02 * by_quantisation
+    assert {reader for readers in result.quantized.activations.values() for reader in readers} >= {"stem.0", "head"}
+    exported = export_quantized(result.model, (images(2),), tmp_path / "model.onnx", check=[(images(3),)])
+    assert exported.units <= 1
+    assert exported.integer_operators
+    save(result, tmp_path / "run")
+    assert torch.equal(load(tmp_path / "run", normalised_net).eval()(images(3)), result.model(images(3)))
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_ours_goes_out_as_a_model_of_the_library(name):
+    """Would catch a scale written for another grid, or a bias or fold lost on the way out."""
+    exchange, build = LIBRARIES[name]
+
+    def folded() -> Net:
+        net = plain_net()
+        net.stem[1] = nn.Identity()
+        return net
+
+    settings = {"target": "tensorrt", "correction": "none", "join": False}
+    ours = quantize(folded(), (images(1),), [images(1)], settings)
+    theirs = build(calibrated=False, source=folded)
+    theirs.between = nn.Identity()
+    exchange.load(theirs, exchange.write(ranges_of(ours.model)))
+    for path, module in theirs.named_modules():  # what ours leaves in floating point
+        if path.startswith("pool.") and hasattr(module, "disable"):
+            module.disable()
+    with torch.no_grad():
+        expected, obtained = ours.model(images(2)), theirs(images(2))
+        by_quantisation = (obtained - folded()(images(2))).abs().max()
+    assert (expected - obtained).abs().max() < 0.5 * by_quantisation
+
+
+def test_ranges_without_a_place_are_refused():
+    """Would catch a range dropped in silence, and parameters of another network."""
+    parameters = plain_net().state_dict()
+    with pytest.raises(WithinError, match="does not compute"):
+        quantized_from(
+            plain_net(), (images(0),), RangedState(parameters, {"gone": LayerRanges(torch.ones(()), None)}, {})
+        )
+    with pytest.raises(WithinError, match="by itself"):
+        quantized_from(plain_net(), (images(0),), RangedState(parameters, {}, {"between": torch.ones(())}))
+    with pytest.raises(WithinError, match="do not fit"):
+        quantized_from(plain_net(), (images(0),), RangedState({}, {}, {}))
+    unsigned = quantize(plain_net(), (images(0),), [images(0)])
+    with pytest.raises(WithinError, match="zero point"):
+        ranges_of(unsigned.model)

@@ -87,11 +87,14 @@ def _fold_weight(graph: onnx.GraphProto, constants: _Constants, node: onnx.NodeP
 def _fold_bias(
     graph: onnx.GraphProto, constants: _Constants, producers: dict[str, onnx.NodeProto], node: onnx.NodeProto
 ) -> None:
-    scales = []
+    scales: list[NDArray[Any]] = []
     for name in node.input[:2]:
         source = producers.get(name)
         if source is None or source.op_type != "DequantizeLinear" or source.input[1] not in constants:
             return
+        axis = next((item.i for item in source.attribute if item.name == "axis"), 1)
+        if scales and node.op_type == "ConvTranspose" and axis != 1 and constants.array(source.input[1]).size > 1:
+            return  # one sum adds up weights of several scales
         scales.append(constants.array(source.input[1]).astype(np.float64))
     if scales[0].size != 1:
         return

@@ -33,7 +33,10 @@ Build = Callable[[fx.Graph, nn.Module, fx.Node], fx.Node]
 
 
 def emit_module(rewrite: Rewrite) -> fx.GraphModule:
-    """Builds the graph module of a rewrite, in the mode of the traced model."""
+    """Builds the graph module of a rewrite, in the mode of the traced model.
+
+    `node.meta["module"]` is the qualified name of the module of the original model that ran the operator.
+    """
     graph = rewrite.graph
     root = _root_with_state(rewrite)
     operators = {op.name: op for op in graph.operators}
@@ -58,6 +61,7 @@ def emit_module(rewrite: Rewrite) -> fx.GraphModule:
                     read = extra[value]
                     own[graph.nodes[value]] = read if at_use is None else at_use(new, root, read)
             mapping[node] = _emit(rewrite, new, root, op, own)
+            mapping[node].meta["module"] = op.module
             if node.name in rewrite.inserted:
                 extra[node.name] = rewrite.inserted[node.name](new, root, mapping[node])
         elif node.op == "output":

@@ -44,6 +44,8 @@ def accumulator_scale(module: fx.GraphModule, node: fx.Node) -> Tensor | None:
     source = input_quantizer(module, node)
     if weight is None or source is None or not (weight.ready and source.ready) or weight.grid.group_size is not None:
         return None
+    if weight.grid.axis is not None and weight.grid.axis != int(kind(node).startswith("conv_transpose")):
+        return None  # the weights that one sum adds up have several scales
     return (source.scale * weight.scale).detach()
 
 

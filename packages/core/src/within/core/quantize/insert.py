@@ -102,14 +102,14 @@ def insert_quantizers(
             shape = _scale_shape(nodes[name].meta["val"], grid)
             quantizer = LearnedStep(grid, shape) if learned == "step" else FakeQuantize(grid, shape, follow=True)
             path = f"{WEIGHTS}.{str(nodes[name].target).replace('.', '_')}"
-            _after(module, nodes[name], path, quantizer)
+            add_quantizer(module, nodes[name], path, quantizer)
             result.weights[path] = readers
     if activation_bits is not None:
         for name in placement.activations:
             readers = _readers(nodes[name], placement)
             own = max((own_bits[layer][1] for layer in readers if layer in own_bits), default=activation_bits)
             path = f"{ACTIVATIONS}.{name}"
-            _after(module, nodes[name], path, _activation_quantizer(target, own, nodes[name], learned))
+            add_quantizer(module, nodes[name], path, _activation_quantizer(target, own, nodes[name], learned))
             result.activations[path] = readers
     finished(module)
     if biases:
@@ -200,8 +200,14 @@ def _activation_quantizer(target: Target, bits: int, node: fx.Node, learned: Lea
     return LearnedStep(grid) if learned == "step" else FakeQuantize(grid)
 
 
-def _after(module: fx.GraphModule, node: fx.Node, path: str, quantizer: FakeQuantize) -> None:
-    """Lets everything that reads a node read it through a quantiser."""
+def add_quantizer(
+    module: fx.GraphModule,
+    node: fx.Node,
+    path: str,
+    quantizer: FakeQuantize,
+    readers: Sequence[fx.Node] | None = None,
+) -> None:
+    """Lets everything that reads a node, or only some readers, read it through a quantiser under this path."""
     owner = module
     for part in path.split(".")[:-1]:
         if part not in owner._modules:
@@ -214,4 +220,5 @@ def _after(module: fx.GraphModule, node: fx.Node, path: str, quantizer: FakeQuan
         place = place.next
     with module.graph.inserting_before(place):
         new = module.graph.call_module(path, (node,))
-    node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+    chosen = [user for user in node.users if user is not new and (readers is None or user in readers)]
+    node.replace_all_uses_with(new, delete_user_cb=lambda user: user in chosen)

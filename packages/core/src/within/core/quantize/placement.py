@@ -30,7 +30,7 @@ MOVING = frozenset(
 
 @dataclass(frozen=True)
 class LeftInFloat:
-    """An operator that computes in floating point, and why."""
+    """An operator that computes in floating point, and why; named by its module, or by itself where it has none."""
 
     name: str
     kind: str
@@ -76,7 +76,8 @@ def place(module: fx.GraphModule, *, keep_float: Sequence[str] = (), join: bool 
         if reason is None:
             inside.append(node)
         elif reason:
-            left.append(LeftInFloat(layers.get(node.name, node.name), kind(node) or node.op, reason))
+            name = layers.get(node.name) or node.meta.get("module") or node.name
+            left.append(LeftInFloat(name, kind(node) or node.op, reason))
     points: dict[str, None] = {}
     weights: dict[str, int] = {}
     for node in inside:

@@ -1,0 +1,251 @@
+"""Speed of int8 on this CPU with what it costs in accuracy: ResNet-18 at 224x224, dense and pruned to half widths.
+
+The pruned network, quantised by `quantize` and written by `export_quantized`, against the dense one in floating point
+in ONNX Runtime; and beside it every other int8 path that is installed, on both networks. One process, one thread, all
+models in turns, CPU time. Every row has its top-1 on labelled images, measured on the very model that is timed.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tools.benchmarks.networks.real import cifar_images
+from tools.benchmarks.networks.speed_images import enlarge
+from tools.benchmarks.networks.speed_networks import SIZE, dense_network, pruned_network
+from tools.benchmarks.peers import model_optimizer, nncf_openvino, onnxruntime_static, openvino_default, torchao_pt2e
+from tools.benchmarks.peers.peer import Peer, Subject
+from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
+
+from within.core.bench import BenchResult
+from within.core.device import Session, export_onnx, measure, runtime
+from within.core.progress import track
+from within.core.quantize import export_quantized, quantize
+from within.core.quantize.insert import quantizer_of
+from within.core.quantize.integer import integer_forward
+
+LEAST_SPEED, MOST_DROP = 5.0, 0.5
+CALIBRATION, IMAGES, ROUNDS, SERIES, COMPARED = 128, 1000, 30, 3, 100
+OURS, FLOAT = "within, u8s8 per channel", "fp32"
+ORT, OPENVINO = "onnxruntime", "openvino"
+PEERS = (
+    Peer("ONNX Runtime quantiser, default s8s8", onnxruntime_static.signed, (ORT,)),
+    Peer("ONNX Runtime quantiser, u8s8 per channel", onnxruntime_static.unsigned_per_channel, (ORT,)),
+    Peer("Model Optimizer, s8s8", model_optimizer.exported, (ORT, OPENVINO)),
+    Peer("NNCF on OpenVINO", nncf_openvino.openvino_model, (OPENVINO,)),
+    Peer("NNCF on ONNX", nncf_openvino.onnx_model, (ORT,)),
+    Peer("torchao pt2e", torchao_pt2e.compiled, ("torch.compile",)),
+)
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a row is about."""
+
+    network: str
+    path: str
+    engine: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A runtime that has loaded its model already."""
+
+    session: Session
+    name: str
+
+    def load(self, model: object, inputs: object = None) -> Session:
+        """Returns the session."""
+        return self.session
+
+
+def run(full: bool = False) -> BenchResult:
+    """Quantises both networks in every way, times all, and scores all; `full` takes all images and more rounds."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    calibration = list(enlarge(cifar_images("train", 0, CALIBRATION)[0], SIZE).split(1))
+    images, labels = cifar_images("test", 0, None if full else IMAGES)
+    sessions: dict[Key, Session] = {}
+    missing: dict[Key, str] = {}
+    agreement: dict[str, Any] = {}
+    precision = "OpenVINO is not there"
+    with tempfile.TemporaryDirectory() as folder:
+        for name, network in (("dense", dense_network()), ("half widths", pruned_network())):
+            place = Path(folder) / name.replace(" ", "_")
+            place.mkdir()
+            onnx = export_onnx(network, (calibration[0],), place / "float.onnx", dynamic=False).path
+            subject = Subject(network, onnx, calibration)
+            _load(sessions, missing, name, Peer(FLOAT, lambda given, _: given.onnx, (ORT, OPENVINO)), subject, place)
+            simulated, ours = _quantised(subject, place)
+            _load(sessions, missing, name, Peer(OURS, lambda *_, file=ours: file, (ORT, OPENVINO)), subject, place)
+            agreement[name] = _agreement(simulated, sessions, name, enlarge(images[:COMPARED], SIZE))
+            for peer in track(PEERS, f"Other int8 paths, {name}"):
+                _load(sessions, missing, name, peer, subject, place)
+            if name == "dense" and Key(name, FLOAT, OPENVINO) in sessions:
+                session, precision = openvino_default.load(onnx)
+                sessions[Key(name, f"OpenVINO's own choice, {precision}", OPENVINO)] = session
+        gc.collect()
+        times = _times(sessions, calibration[0], 4 if full else 1)
+    top1 = _scores(sessions, images, labels)
+    return _result(times, top1, missing, agreement, precision, len(labels), full)
+
+
+def _quantised(subject: Subject, folder: Path) -> tuple[fx.GraphModule, Path]:
+    batches = [torch.cat(subject.calibration[start : start + 8]) for start in range(0, len(subject.calibration), 8)]
+    found = quantize(subject.network, (subject.calibration[0],), batches)
+    example = (subject.calibration[0],)
+    # 1.01: between two single-precision multiples of the unit lies one unit, give or take their rounding
+    exported = export_quantized(found.model, example, folder / "ours.onnx", dynamic=False, units=1.01)
+    return found.model, exported.path
+
+
+def _load(
+    sessions: dict[Key, Session], missing: dict[Key, str], network: str, peer: Peer, subject: Subject, folder: Path
+) -> None:
+    """Makes the model and loads it; what cannot be imported, made or loaded is a row with its reason."""
+    try:
+        made = peer.make(subject, folder)
+    except Exception as error:  # a peer may raise anything
+        missing[Key(network, peer.name, peer.runtimes[0])] = _reason(error)
+        return
+    for engine in peer.runtimes:
+        key = Key(network, peer.name, engine)
+        try:
+            sessions[key] = made if isinstance(made, Session) else runtime(engine).load(made)
+            sessions[key].run([subject.calibration[0]])
+        except Exception as error:
+            sessions.pop(key, None)
+            missing[key] = _reason(error)
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:160]}"
+
+
+def _agreement(
+    simulated: fx.GraphModule, sessions: Mapping[Key, Session], network: str, images: Tensor
+) -> dict[str, Any]:
+    """Compares both runtimes with the integer simulation, in units of the grid of the logits."""
+    expected = torch.cat([integer_forward(simulated, image) for image in images.split(1)])
+    output = next(node for node in simulated.graph.nodes if node.op == "output")
+    quantizer = quantizer_of(simulated, tree_leaves(output.args)[0])
+    assert quantizer is not None
+    unit = float(quantizer.scale)
+    found = {}
+    for engine in (ORT, OPENVINO):
+        session = sessions.get(Key(network, OURS, engine))
+        if session is not None:
+            answers = torch.cat([session.run([image])[0] for image in images.split(1)])
+            units = (answers.double() - expected.double()).abs() / unit
+            found[engine] = {
+                "largest_units": round(float(units.max()), 3),
+                "mean_units": round(float(units.mean()), 4),
+                "differing_by_over_half_a_unit": round(float((units > 0.5).double().mean()), 4),
+                "argmax_agreement": round(float((answers.argmax(1) == expected.argmax(1)).double().mean()), 4),
+                "images": len(images),
+            }
+    return found
+
+
+def _times(sessions: Mapping[Key, Session], image: Tensor, times: int) -> dict[Key, np.ndarray]:
+    """Returns CPU seconds of each round; the series lie apart from each other in time."""
+    keys = {str(number): key for number, key in enumerate(sessions)}
+    samples: dict[Key, list[np.ndarray]] = {key: [] for key in sessions}
+    for series in track(range(SERIES * times), "Timing"):
+        timings = measure(
+            dict.fromkeys(keys, "loaded"),
+            (image,),
+            runtime={number: Loaded(sessions[key], key.engine) for number, key in keys.items()},
+            repeats=ROUNDS,
+            seed=series,
+        )
+        for number, key in keys.items():
+            samples[key].append(np.array(timings[number].samples))
+    return {key: np.concatenate(parts) for key, parts in samples.items()}
+
+
+def _scores(sessions: Mapping[Key, Session], images: Tensor, labels: Tensor) -> dict[Key, float]:
+    """Returns top-1 in per cent."""
+    right = dict.fromkeys(sessions, 0)
+    for image, label in track(list(zip(images.split(1), labels.tolist(), strict=True)), "Top-1"):
+        large = enlarge(image, SIZE)
+        for key, session in sessions.items():
+            right[key] += int(session.run([large])[0].argmax()) == label
+    return {key: 100 * count / len(labels) for key, count in right.items()}
+
+
+def _result(
+    times: Mapping[Key, np.ndarray],
+    top1: Mapping[Key, float],
+    missing: Mapping[Key, str],
+    agreement: Mapping[str, Any],
+    precision: str,
+    images: int,
+    full: bool,
+) -> BenchResult:
+    found = []
+    for key, seconds in times.items():
+        references = (times[Key("dense", FLOAT, ORT)], times.get(Key("dense", FLOAT, OPENVINO)))
+        reference = top1[Key(key.network, FLOAT, ORT)]
+        speed, *interval = _speed(references[0] / seconds)
+        found.append(
+            {
+                "network": key.network,
+                "path": key.path,
+                "runtime": key.engine,
+                "milliseconds": round(float(np.median(seconds)) * 1e3, 2),
+                "speed": speed,
+                "interval": interval,
+                "speed_over_openvino": None if references[1] is None else _speed(references[1] / seconds)[0],
+                "top1_fp32": round(reference, 2),
+                "top1": round(top1[key], 2),
+                "drop": round(reference - top1[key], 2),
+            }
+        )
+    missed = []
+    for engine in (ORT, OPENVINO):
+        ours = [row for row in found if (row["network"], row["path"], row["runtime"]) == ("half widths", OURS, engine)]
+        if not ours:
+            missed.append(f"{engine}: {missing.get(Key('half widths', OURS, engine))}")
+        for row in ours:
+            if row["speed"] < LEAST_SPEED:
+                missed.append(f"{engine}: {row['speed']}x")
+            if row["drop"] > MOST_DROP + 1e-9:
+                missed.append(f"{engine}: top-1 falls by {row['drop']} points")
+    figures = {
+        "missed": missed,
+        "thresholds": {"speed": LEAST_SPEED, "drop": MOST_DROP},
+        "images": images,
+        "rounds": len(next(iter(times.values()))),
+        "rows": found,
+        "not_measured": {f"{key.network}, {key.path}, {key.engine}": reason for key, reason in missing.items()},
+        "against_the_integer_simulation": agreement,
+        "openvino_precision": {"hint_of_all_rows_but_one": "f32", "without_a_hint": precision},
+        "load_average": round(os.getloadavg()[0], 1),
+        "full": full,
+    }
+    columns = ("network", "path", "runtime", "CPU ms", "x dense fp32 ORT", "95 %", "x OpenVINO", "top-1 fp32", "top-1",
+               "drop")  # fmt: skip
+    rows: list[Sequence[Any]] = [
+        (row["network"], row["path"], row["runtime"], row["milliseconds"], row["speed"],
+         f"{row['interval'][0]:.2f} - {row['interval'][1]:.2f}", row["speed_over_openvino"] or "", row["top1_fp32"],
+         row["top1"], row["drop"])
+        for row in found
+    ]  # fmt: skip
+    rows += [(key.network, key.path, key.engine, reason) + ("",) * 6 for key, reason in missing.items()]
+    return BenchResult("speed", not missed, figures, columns, rows)
+
+
+def _speed(ratios: np.ndarray) -> tuple[float, float, float]:
+    """Returns the median of the ratios within rounds, and its 95 % bootstrap interval."""
+    picks = np.random.default_rng(0).integers(0, len(ratios), (2000, len(ratios)))
+    low, high = np.quantile(np.median(ratios[picks], axis=1), [0.025, 0.975])
+    return round(float(np.median(ratios)), 2), round(float(low), 2), round(float(high), 2)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the optional partners (timm, torchvision, torch-pruning, basicsr, and NVIDIA's pytorch-quantization and Model
-# Optimizer) into $PARTNERS, a virtual environment layered over $VENV: it sees every package of $VENV and adds its own, so
-# torch is installed once and stays the one of $VENV.
+# Installs the optional partners (timm, torchvision, torch-pruning, basicsr, NVIDIA's pytorch-quantization and Model
+# Optimizer, OpenVINO with NNCF, and torchao) into $PARTNERS, a virtual environment layered over $VENV: it sees every
+# package of $VENV and adds its own, so torch is installed once and stays the one of $VENV.
 #
 # Everything goes in with --no-deps and the light dependencies by name: left to themselves, timm, torchvision and basicsr
 # each replace torch by a build with several gigabytes of CUDA libraries. Running this twice changes nothing.
@@ -40,8 +40,13 @@ install addict future lmdb "opencv-python<5" scikit-image scipy tensorboard yapf
 install --no-deps pytorch-quantization==2.1.3 nvidia-modelopt==0.47.0
 install absl-py omegaconf==2.4.0 pulp==3.3.2 regex nvidia-ml-py ninja
 
+# OpenVINO and NNCF run without openvino-telemetry, which would report their use. NNCF's other needs are in $VENV.
+install --no-deps openvino==2026.4.1 nncf==3.4.0 torchao==0.18.0
+install --no-deps pydot==4.0.1 tabulate==0.10.0
+install pyparsing
+
 before=$(torch_version "$VENV")
 after=$(torch_version "$PARTNERS")
 test "$before" = "$after" || { echo "torch changed from $before to $after in $PARTNERS." >&2; exit 1; }
 ! "$PARTNERS/bin/python" -c 'import onnxruntime_gpu' 2>/dev/null
-echo "$PARTNERS: timm, torchvision, torch-pruning, basicsr, pytorch-quantization and modelopt over torch $after"
+echo "$PARTNERS: timm, torchvision, torch-pruning, basicsr, pytorch-quantization, modelopt, openvino, nncf and torchao over torch $after"

@@ -23,6 +23,9 @@ def batches():
 def nothing():
     return []
 
+def images():
+    return torch.cat(batches())
+
 def scores(model):
     return {"sum": (float(model(batches()[0]).detach().sum()), "dB")}
 """
@@ -86,6 +89,46 @@ def test_a_compressed_run_is_quantised_further(configure, networks, capfd):
     assert main(["bench-runtime", "gone.onnx", "-i", "1x3x16x16"]) == 2
 
 
+def test_training_goes_on_with_the_quantisers_in_place(configure, capfd):
+    """Would catch training that is not saved, and one that cannot be resumed where it was interrupted."""
+    from within.core.checkpoint import load_state
+
+    rate = "optimizer=dict(type='SGD', lr=1e-2)"
+    training = f"training = dict(data='calibration_for_cli:images', iterations=6, batch_size=4, {rate})"
+    assert main(["quantize", configure(training), "--output", "run", "--json"]) == 0
+    record = only_object(capfd.readouterr().out)
+    assert "quantisation-aware training" in record["metrics"]["certificate"].values()
+    assert (Path("run") / "training" / "training.json").is_file()
+    assert main(["quantize", configure(), "--output", "untrained", "--json"]) == 0
+    trained, untrained = (load_state(Path(run) / "model.safetensors") for run in ("run", "untrained"))
+    assert any(not trained[name].equal(untrained[name]) for name in trained)
+    assert main(["quantize", configure(training), "--output", "run", "--resume", "--json"]) == 0
+    again = load_state(Path("run") / "model.safetensors")
+    assert all(again[name].equal(trained[name]) for name in trained)
+
+
+def test_a_network_calibrated_elsewhere_comes_in(configure, networks, capfd):
+    """Would catch ranges read from the file and not used, and a file of torch that is refused."""
+    import torch
+
+    from within.core.cli.factory import build_model
+
+    model = build_model("networks_for_cli:small", {"width": 16})
+    state = dict(model.state_dict())
+    layers = [
+        name.rpartition(".")[0] for name, tensor in state.items() if name.endswith("weight") and tensor.dim() == 4
+    ]
+    for layer in layers:
+        state[f"{layer}._weight_quantizer._amax"] = state[f"{layer}.weight"].abs().max()
+        state[f"{layer}._input_quantizer._amax"] = torch.tensor(3.0)
+    torch.save({"state_dict": state}, networks / "ptq.pth")
+    weights = "weights='ptq.pth', layout='pytorch_quantization'"
+    line = f"model = dict(factory='networks_for_cli:small', arguments=dict(width=16), {weights})"
+    assert main(["quantize", configure(line), "--output", "run", "--json"]) == 0
+    record = only_object(capfd.readouterr().out)
+    assert [row[0] for row in record["metrics"]["tables"][0]["rows"]] == layers
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -99,6 +142,10 @@ def test_a_compressed_run_is_quantised_further(configure, networks, capfd):
         ("exporter = 'mail'", "no exporter named"),
         ("model = dict(run='gone')", "gone"),
         ("model = dict(weights='w')", "neither a factory nor a run"),
+        ("model = dict(factory='f', weights='w', layout='magic')", "no layout named"),
+        ("model = dict(factory='f', layout='modelopt')", "needs the weights"),
+        ("training = dict(data='calibration_for_cli:images')", "needs data and iterations"),
+        ("training = dict(data='d:d', iterations=1, distillation=None)", "a loss or distillation"),
     ],
 )
 def test_a_bad_configuration_leaves_no_run(configure, capfd, line, message):

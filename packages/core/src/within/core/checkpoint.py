@@ -159,3 +159,23 @@ def load_foreign(path: str | Path) -> Any:
             where=str(path),
             todo="convert it to safetensors in the environment that wrote it",
         ) from error
+
+
+def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """Reads the tensors of a run directory, a safetensors file, or a torch file of plain tensors.
+
+    Raises:
+        WithinError: when there is no such file, it is damaged, or holds something else.
+    """
+    file = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise WithinError("There is no such checkpoint", where=str(file))
+    if file.suffix == ".safetensors":
+        return load_state(file)
+    loaded = load_foreign(file)
+    for key in ("state_dict", "model", "params"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise WithinError("The file holds no state dict", where=str(file), todo="save the model's state_dict()")
+    return {str(name): tensor for name, tensor in loaded.items()}

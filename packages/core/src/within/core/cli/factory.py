@@ -99,11 +99,11 @@ def build_with_weights(record: Mapping[str, Any]) -> torch.nn.Module:
     Raises:
         WithinError: when it cannot be built, or the weights are missing, damaged or of another model.
     """
-    from within.core.checkpoint import load_into, load_state
+    from within.core.checkpoint import load_into, load_tensors
 
     model = build_model(record["factory"], record.get("arguments"))
     if record.get("weights"):
-        load_into(model, load_state(record["weights"]), where=str(record["weights"]))
+        load_into(model, load_tensors(record["weights"]), where=str(record["weights"]))
     return model
 
 

@@ -115,11 +115,12 @@ def _from_configuration(target: Path, output: Path | None, given: dict[str, Any]
 
 
 def _from_checkpoint(target: Path, output: Path | None, given: dict[str, Any]) -> tuple[Account, Path]:
-    from within.core.cli.packing import checkpoint_state, prune_state
+    from within.core.checkpoint import load_tensors
+    from within.core.cli.packing import prune_state
     from within.core.packing import PackSettings
     from within.core.packing import pack as pack_state
 
-    state = checkpoint_state(target)
+    state = load_tensors(target)
     pruning = {name: given.pop(name) for name in ("density", "quality") if name in given}
     if pruning:
         state = prune_state(state, **pruning)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from within.core.checkpoint import WEIGHTS, load_foreign, load_into, load_state
+from within.core.checkpoint import load_into, load_tensors
 from within.core.cli.factory import build_model, find_factory
 from within.core.cli.settings import check_keys
 from within.core.distill import KnowledgeDistillation
@@ -115,7 +115,7 @@ def run_packing(configuration: PackingConfiguration, output: Path, folder: Path 
         WithinError: for whatever is wrong with the configuration, the weights, the data or the file.
     """
     model = build_model(configuration.model["factory"], configuration.model.get("arguments"))
-    state = renamed(checkpoint_state(configuration.model["weights"]), configuration.model.get("names", {}))
+    state = renamed(load_tensors(configuration.model["weights"]), configuration.model.get("names", {}))
     load_into(model, state, where=str(configuration.model["weights"]))
     before = _metrics(configuration, model, folder)
     stages = {each.name: getattr(configuration, each.name) for each in dataclasses.fields(DeepCompressionSettings)}
@@ -143,26 +143,6 @@ def prune_state(
     share = None if density is None else by_name(density, names, what="density")
     masks = magnitude_masks(weights, density=share, quality=quality)
     return {name: tensor.masked_fill(~masks[name], 0.0) if name in masks else tensor for name, tensor in state.items()}
-
-
-def checkpoint_state(path: str | Path) -> dict[str, Tensor]:
-    """Reads the tensors of a run directory, a safetensors file, or a torch file of plain tensors.
-
-    Raises:
-        WithinError: when there is no such file, it is damaged, or holds something else.
-    """
-    file = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise WithinError("There is no such checkpoint", where=str(file))
-    if file.suffix == ".safetensors":
-        return load_state(file)
-    loaded = load_foreign(file)
-    for key in ("state_dict", "model", "params"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise WithinError("The file holds no state dict", where=str(file), todo="save the model's state_dict()")
-    return {str(name): tensor for name, tensor in loaded.items()}
 
 
 def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

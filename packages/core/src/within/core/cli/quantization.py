@@ -1,31 +1,31 @@
 """A quantisation from its configuration to its run directory.
 
-build -> fold, place, calibrate, correct -> sensitivities -> save -> export -> compare -> measure -> report
+build -> fold, place, calibrate, correct -> sensitivities -> train -> save -> export -> compare -> measure -> report
 """
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from within.core.checkpoint import save_model
+from within.core.checkpoint import load_tensors, save_model
 from within.core.cli.configuration import load_config
-from within.core.cli.factory import build_with_weights, example_inputs, find_factory
+from within.core.cli.factory import build_model, build_with_weights, example_inputs, find_factory
+from within.core.cli.quantization_job import LAYOUTS, QuantizationJob, TrainingSettings, read_job
 from within.core.cli.run_directory import MODEL, load_run, run_directory
-from within.core.cli.settings import MODEL_KEYS, check_keys, shape_texts
+from within.core.cli.settings import shape_texts
 from within.core.device.export import export_onnx
 from within.core.device.inference import positional
 from within.core.device.measure import measure
-from within.core.errors import WithinError
+from within.core.distill import KnowledgeDistillation
 from within.core.plan import Plan, read_plan
-from within.core.quantize import QuantizationResult, QuantizationSettings, QuantizedOnnx, export_quantized, quantize
+from within.core.quantize import QuantizationResult, QuantizedOnnx, export_quantized, quantize
+from within.core.quantize.exchange import quantized_from
 from within.core.quantize.sensitivity import LayerSensitivity, layer_sensitivities
 from within.core.report import (
     Certificate,
@@ -39,59 +39,19 @@ from within.core.report import (
     write_report,
 )
 from within.core.report.bar_chart import bar_chart
+from within.core.train import fit
+from within.core.train.quantization_hook import QuantizationHook
 
 
-@dataclass(frozen=True)
-class QuantizationJob:
-    """The keys of a configuration.
-
-    Attributes:
-        model: `factory`, and if wanted `arguments` of it and `weights`; or `run`, a directory of `within compress`.
-        inputs: shapes of the example inputs; a run directory knows its own.
-        calibration: function by name that returns batches of real inputs.
-        quantization: keys of `QuantizationSettings`.
-        evaluate: function by name, from a model to `{metric: value}` or `{metric: (value, unit)}`.
-        runtimes: where latency is measured, of the float and the quantised file.
-        exporter: "dynamo" or "torchscript".
-        seed: of everything random.
-        output: the run directory.
-    """
-
-    model: Mapping[str, Any]
-    inputs: Sequence[Any] = ()
-    calibration: str | None = None
-    quantization: Mapping[str, Any] = field(default_factory=dict)
-    evaluate: str | None = None
-    runtimes: Sequence[str] = ("onnxruntime",)
-    exporter: str = "dynamo"
-    seed: int = 0
-    output: str = ""
-
-
-def read_job(config: Mapping[str, Any], *, where: str) -> QuantizationJob:
-    """Checks the keys of a configuration.
-
-    Raises:
-        WithinError: for an unknown or a missing key.
-    """
-    check_keys(config, [each.name for each in dataclasses.fields(QuantizationJob)], where)
-    model = config.get("model")
-    if not isinstance(model, Mapping) or not ("factory" in model or "run" in model):
-        raise WithinError(
-            "The model has neither a factory nor a run",
-            where=where,
-            todo='write model = dict(factory="module:name") or model = dict(run="runs/half")',
-        )
-    check_keys(model, (*MODEL_KEYS, "run"), f"{where}, model")
-    if "run" not in model and not config.get("inputs"):
-        raise WithinError("The key 'inputs' is missing", where=where, todo="see `within quantize --help`")
-    known = [each.name for each in dataclasses.fields(QuantizationSettings)]
-    check_keys(config.get("quantization", {}), known, f"{where}, quantization")
-    return QuantizationJob(**config)
-
-
-def run_quantization(config_path: Path, output: Path | None = None) -> tuple[Path, ReportContent]:
+def run_quantization(
+    config_path: Path, output: Path | None = None, *, resume: bool = False
+) -> tuple[Path, ReportContent]:
     """Quantises a model as its configuration says and writes the run directory.
+
+    Arguments:
+        config_path: the configuration.
+        output: the run directory, instead of the configured one.
+        resume: continue training that was interrupted in that directory.
 
     Returns:
         The run directory, and what its report says.
@@ -102,11 +62,12 @@ def run_quantization(config_path: Path, output: Path | None = None) -> tuple[Pat
     config = load_config(config_path)
     job = read_job(config.to_dict(), where=str(config_path))
     torch.manual_seed(job.seed)
-    model, inputs, plan = _source(job)
     batches = list(find_factory(job.calibration)()) if job.calibration else []
-    with run_directory(output or job.output or Path("runs") / config_path.stem, config) as folder:
-        result = quantize(model, inputs, batches, job.quantization, plan=plan)
+    with run_directory(output or job.output or Path("runs") / config_path.stem, config, resume=resume) as folder:
+        model, inputs, result = _quantised(job, batches)
         sensitivities = layer_sensitivities(result.quantized, batches) if batches else []
+        if job.training is not None:
+            _train(TrainingSettings(**job.training), model, result, folder / "training", job.seed, resume)
         exported = export_quantized(
             result.model,
             inputs,
@@ -125,6 +86,43 @@ def _source(job: QuantizationJob) -> tuple[nn.Module, tuple[Any, ...], Plan | No
         model, inputs = load_run(job.model["run"])
         return model.eval(), inputs, read_plan(Path(job.model["run"]) / "plan.json")
     return build_with_weights(job.model).eval(), example_inputs(shape_texts(job.inputs), job.seed), None
+
+
+def _quantised(job: QuantizationJob, batches: Sequence[Any]) -> tuple[nn.Module, tuple[Any, ...], QuantizationResult]:
+    """Returns the network in floating point, example inputs, and the quantised network."""
+    layout = job.model.get("layout")
+    if layout is None:
+        model, inputs, plan = _source(job)
+        return model, inputs, quantize(model, inputs, batches, job.quantization, plan=plan)
+    model = build_model(job.model["factory"], job.model.get("arguments")).eval()
+    inputs = example_inputs(shape_texts(job.inputs), job.seed)
+    state = LAYOUTS[layout].read(load_tensors(job.model["weights"]))
+    result = quantized_from(model, inputs, state, ignore=job.model.get("ignore", ()))
+    model.load_state_dict(dict(state.parameters))
+    return model, inputs, result
+
+
+def _train(
+    settings: TrainingSettings, model: nn.Module, result: QuantizationResult, folder: Path, seed: int, resume: bool
+) -> None:
+    distilled = settings.distillation is not None
+    fit(
+        result.model,
+        find_factory(settings.data)(),
+        iterations=settings.iterations,
+        batch_size=settings.batch_size,
+        loss=find_factory(settings.loss) if settings.loss else None,
+        teacher=model if distilled else None,
+        distillation=[KnowledgeDistillation(**settings.distillation)] if settings.distillation is not None else (),
+        optimizer=settings.optimizer,
+        schedule=settings.schedule,
+        hooks=[QuantizationHook(settings.activations_from, settings.freeze_ranges_at)],
+        run_directory=folder,
+        resume=resume,
+        seed=seed,
+        description="Training with the quantisers in place",
+    )
+    result.model.eval()
 
 
 def _report(
@@ -152,7 +150,7 @@ def _report(
         quality=quality_rows(find_factory(job.evaluate) if job.evaluate else None, model, result.model),
         costs=_costs(job, model, inputs, exported),
         certificate=Certificate(
-            "post-training quantisation",
+            "post-training quantisation" if job.training is None else "quantisation-aware training",
             None,
             None,
             (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,8 @@ from within.core.cli.output import Config, Json, Output, show_run
 
 if TYPE_CHECKING:
     from within.core.report import ReportContent
+
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the training that was interrupted in this directory.")]
 
 HELP = """Quantise a model after training, and prove that the exported file computes the same.
 
@@ -21,6 +23,12 @@ HELP = """Quantise a model after training, and prove that the exported file comp
     calibration = "mydata:batches"     # a function that returns batches of real inputs
 
     quantization = dict(weight_bits=8, activation_bits=8, calibrator="entropy", keep_float=["head"])
+
+With training = dict(data="mydata:images", iterations=1000) it goes on with the quantisers in place, imitating the
+network in floating point; --resume continues it.
+
+A network that was calibrated by another library comes in with model = dict(factory=..., weights="ptq.pth",
+layout="pytorch_quantization") or "modelopt"; it needs no calibration.
 
 Further keys: evaluate, runtimes, exporter, seed, output.
 
@@ -34,12 +42,12 @@ def register(app: typer.Typer) -> None:
     app.command("quantize", help=HELP, epilog="Example: within quantize int8.py --output runs/int8")(quantize)
 
 
-def quantize(config: Config, output: Output = None, as_json: Json = False) -> None:
+def quantize(config: Config, output: Output = None, resume: Resume = False, as_json: Json = False) -> None:
     """Quantise a model after training."""
 
     def run() -> tuple[Path, ReportContent]:
         from within.core.cli.quantization import run_quantization
 
-        return run_quantization(config, output)
+        return run_quantization(config, output, resume=resume)
 
     show_run(run, as_json)

@@ -20,13 +20,13 @@ CONFIG, MODEL = "config.py", "model.onnx"
 
 
 @contextmanager
-def run_directory(path: str | Path, config: Config) -> Iterator[Path]:
+def run_directory(path: str | Path, config: Config, *, resume: bool = False) -> Iterator[Path]:
     """Yields a new run directory that holds the configuration; a failure before the model is saved leaves none behind.
 
     Raises:
-        WithinError: when the directory exists and holds files.
+        WithinError: when the directory exists and holds files, unless `resume`.
     """
-    folder = new_run_directory(path)
+    folder = new_run_directory(path, resume=resume)
     try:
         with atomic_write(folder / CONFIG) as temporary:
             temporary.write_text(config.pretty_text)

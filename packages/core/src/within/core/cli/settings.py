@@ -22,7 +22,8 @@ class Settings:
     """The keys of a configuration.
 
     Attributes:
-        model: `factory`, and if wanted `arguments` of it and `weights` (a safetensors file).
+        model: `factory`, and if wanted `arguments` of it and `weights` (a run directory, a safetensors file, or a
+            torch file of plain tensors).
         inputs: shapes of the example inputs, as sequences or as texts such as "1x3x224x224".
         budgets: records `dict(cost=NAME, fraction=... or limit=...)`; further keys are arguments of the cost.
         widths: instead of budgets: the fraction of channels that every group keeps, or one for each group by name.

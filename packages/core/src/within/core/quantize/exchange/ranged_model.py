@@ -195,6 +195,7 @@ def _axis(amax: Tensor | None) -> int | None:
 def _factor(folded: Tensor, original: Tensor, amax: Tensor) -> Tensor:
     """Returns |g| of each index of the axis along which `amax` varies, in its shape."""
     axes = [axis for axis in range(original.dim()) if amax.dim() != original.dim() or amax.shape[axis] == 1]
+    folded, original = folded.detach(), original.detach()
     power = original.double().square().sum(axes, keepdim=True)
     product = (folded.double() * original.double()).sum(axes, keepdim=True)
     factor = torch.where(power > 0, product / torch.where(power > 0, power, 1.0), 1.0).abs()

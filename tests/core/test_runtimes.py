@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -109,3 +110,45 @@ def test_user_errors(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a protobuf")
     with pytest.raises(WithinError, match=r"cannot load the model.*broken\.onnx"):
         runtime("onnxruntime").load(tmp_path / "broken.onnx")
+
+
+def _file(folder: Path, *nodes: onnx.NodeProto, weight: list[int] | None = None) -> Path:
+    """Writes an ONNX file from x [1, 3, 8, 8] to y."""
+    tensors = [] if weight is None else [onnx.numpy_helper.from_array(np.zeros(weight, np.float32), "w")]
+    ends = [
+        onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 8, 8]),
+        onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None),
+    ]
+    graph = onnx.helper.make_graph(list(nodes), "g", ends[:1], ends[1:], tensors)
+    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("my.operators", 1)]
+    path = folder / "model.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize("name", [name for name in AVAILABLE if name in ("onnxruntime", "openvino")])
+@pytest.mark.parametrize("domain", ["", "my.operators"])
+def test_an_operator_that_the_runtime_lacks_is_named(tmp_path: Path, name: str, domain: str) -> None:
+    """Would catch a message from which nobody can tell which node to change."""
+    first = onnx.helper.make_node("Relu", ["x"], ["a"], name="first")
+    path = _file(tmp_path, first, onnx.helper.make_node("Magic", ["a"], ["y"], name="the_node", domain=domain))
+    with pytest.raises(WithinError, match="cannot load the model") as caught:
+        runtime(name).load(path)
+    assert "the_node" in str(caught.value)
+    assert caught.value.todo
+
+
+def test_a_node_that_fails_at_run_time_is_named(tmp_path: Path) -> None:
+    """Would catch an error of the runtime's own class, and a name that exists only after its optimisation."""
+    first = onnx.helper.make_node("Relu", ["x"], ["a"], name="first")
+    path = _file(tmp_path, first, onnx.helper.make_node("Conv", ["a", "w"], ["y"], name="conv_7"), weight=[4, 5, 3, 3])
+    with pytest.raises(WithinError, match="conv_7"):
+        runtime("onnxruntime").load(path).run([torch.zeros(1, 3, 8, 8)])
+
+
+def test_a_wrong_input_names_no_node(tmp_path: Path) -> None:
+    """Would catch a node blamed for an input of another shape."""
+    path = _file(tmp_path, onnx.helper.make_node("Relu", ["x"], ["y"], name="first"))
+    with pytest.raises(WithinError, match="cannot run the model on these inputs") as caught:
+        runtime("onnxruntime").load(path).run([torch.zeros(1, 4, 8, 8)])
+    assert "node" not in str(caught.value.where)

@@ -109,12 +109,16 @@ class OnnxRuntime:
         except WithinError:
             raise
         except Exception as error:  # onnxruntime raises a class of its own for every status code
-            raise WithinError(f"ONNX Runtime cannot load the model: {_first_line(error)}", where=str(model)) from error
+            raise _rejected("ONNX Runtime cannot load the model", model, error) from error
         names = [value.name for value in session.get_inputs()]
 
         def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
             feed = {name: tensor.detach().numpy() for name, tensor in zip(names, inputs, strict=True)}
-            return tuple(torch.from_numpy(value) for value in session.run(None, feed))
+            try:
+                found = session.run(None, feed)
+            except Exception as error:
+                raise _rejected("ONNX Runtime cannot run the model on these inputs", model, error) from error
+            return tuple(torch.from_numpy(value) for value in found)
 
         return Session(run, time.thread_time if self.threads == 1 else time.process_time)
 
@@ -187,11 +191,14 @@ class OpenVino:
         except WithinError:
             raise
         except Exception as error:
-            raise WithinError(f"OpenVINO cannot load the model: {_first_line(error)}", where=str(model)) from error
+            raise _rejected("OpenVINO cannot load the model", model, error) from error
         request = compiled.create_infer_request()
 
         def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            results = request.infer([tensor.detach().numpy() for tensor in inputs], share_inputs=True)
+            try:
+                results = request.infer([tensor.detach().numpy() for tensor in inputs], share_inputs=True)
+            except Exception as error:
+                raise _rejected("OpenVINO cannot run the model on these inputs", model, error) from error
             return tuple(torch.from_numpy(results[index].copy()) for index in range(len(compiled.outputs)))
 
         return Session(run, time.process_time)
@@ -270,6 +277,19 @@ def _with_onnx(model: nn.Module | str | Path, inputs: Sequence[Tensor] | None, l
 
     with tempfile.TemporaryDirectory() as folder:
         return load(str(export_onnx(model, tuple(inputs), Path(folder) / "model.onnx", dynamic=False).path))
+
+
+def _rejected(what: str, model: nn.Module | str | Path, error: Exception) -> WithinError:
+    """Returns the error of a runtime that refuses a model, with the node that it means."""
+    if isinstance(model, nn.Module):
+        return WithinError(f"{what}: {_first_line(error)}", where=type(model).__name__)
+    from within.core.device.rejected_node import rejected_node
+
+    node = rejected_node(model, str(error))
+    todo = None if node is None else "export that operator in another form, or run it outside of the model"
+    return WithinError(
+        f"{what}: {_first_line(error)}", where=f"{model}" + (f", node {node}" if node else ""), todo=todo
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -175,11 +175,12 @@ def _speed(repeats: int) -> dict[str, list[float]]:
         "normal, 90 % zeros": sparse,
         "int8 codes, all equal to a level": np.clip(np.rint(normal * 30), -127, 127) * 0.01,
     }
+    samples["normal, a scale for each of 1,000 channels"] = normal.reshape(1000, -1)
     seconds: dict[str, list[float]] = {name: [] for name in samples}
     for _ in range(repeats):
         for name, values in samples.items():
             weights = torch.from_numpy(values.astype(np.float32))
             started = time.thread_time()
-            optimal_scale(weights, integer(8))
+            optimal_scale(weights, integer(8), axis=0 if weights.dim() > 1 else None)
             seconds[name].append(time.thread_time() - started)
     return seconds

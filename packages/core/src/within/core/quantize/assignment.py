@@ -1,14 +1,16 @@
-"""Nearest levels of sorted weights for any scale, in O(levels x log weights): the sums that every scale search needs.
+"""Nearest levels of sorted weights for any scale: the sums A and D that every scale search needs.
 
 With c(n) the level nearest to w_n / alpha, the best squared error of this assignment is sum w^2 - A^2 / D with
 A = sum w_n c(n), D = sum c(n)^2 (Idelbayev et al., CVPR 2021). Sorted weights w >= 0 with level c_k are one run between
-alpha (c_{k-1} + c_k) / 2 and alpha (c_k + c_{k+1}) / 2, so A and D follow from prefix sums. Only middles above zero are
-ever crossed. Negative weights are the same problem with mirrored levels; symmetric levels make both one problem.
+alpha (c_{k-1} + c_k) / 2 and alpha (c_k + c_{k+1}) / 2, so A and D follow from prefix sums, in O(levels x log weights);
+where few weights share a scale they are assigned one by one instead. Only middles above zero are ever crossed. Negative
+weights are the same problem with mirrored levels; symmetric levels make both one problem.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from within.core.quantize.codebook import Codebook
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 LOOKUPS = 1 << 22  # positions held at one time
+WEIGHTS = 1 << 16  # weights assigned one by one at one time, few enough for the cache
+# Nanoseconds, measured: one binary search among rows, and one weight assigned to levels at equal or other distances.
+LOOKUP, ROUNDED, SEARCHED = 60.0, 5.0, 25.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,48 @@ class Side:
     value_sums: NDArray[np.longdouble]
     levels: Floats
     middles: Floats
+
+    @cached_property
+    def evenly_spaced(self) -> bool:
+        """Whether the levels are 0, 1, 2, ..., so that the nearest is found by rounding."""
+        return bool(np.array_equal(self.levels, np.arange(self.levels.size)))
+
+    @cached_property
+    def lengths(self) -> Integers:
+        """How many magnitudes each row has."""
+        return np.diff(self.starts)
+
+    @cached_property
+    def matrix(self) -> tuple[Floats, Floats] | None:
+        """Magnitudes and counts as (rows, the longest row), zeros behind; None where the searches are quicker."""
+        lengths = self.lengths
+        longest, rows = int(lengths.max(initial=0)), lengths.size
+        each = ROUNDED if self.evenly_spaced else SEARCHED
+        if rows < 2 or longest * each > self.middles.size * LOOKUP or longest * rows > 2 * self.values.size:
+            return None
+        inside = np.arange(longest) < lengths[:, None]
+        values, counts = np.zeros(inside.shape), np.zeros(inside.shape)
+        values[inside], counts[inside] = self.values, self.counts
+        return values, counts
+
+    def sums_at(self, rows: Integers, alphas: Floats) -> tuple[Floats, Floats, Floats]:
+        """Returns A, D and the number of breakpoints at or below alpha, one row and scale a query."""
+        if self.matrix is None:
+            positions = self.positions(rows, alphas)
+            A, D = self.sums(rows, positions)
+            return A, D, (positions.sum(1) - self.starts[rows] * self.middles.size).astype(np.float64)
+        values, counts = (part[rows] for part in self.matrix)
+        ratio = values / alphas[:, None]
+        if self.evenly_spaced:
+            ratio -= 0.5
+            place = np.minimum(np.ceil(ratio, out=ratio), self.middles.size, out=ratio)
+            levels = place
+        else:
+            place = np.searchsorted(self.middles, ratio)
+            levels = self.levels[place]
+        weighted = levels * counts
+        below = self.middles.size * self.lengths[rows] - place.sum(1)
+        return np.einsum("qn,qn->q", weighted, values), np.einsum("qn,qn->q", weighted, levels), below
 
     def positions(self, rows: Integers, alphas: Floats) -> Integers:
         """Returns (queries, middles): where in `values` the magnitudes above alpha x middle begin."""
@@ -99,14 +146,14 @@ def evaluate(parts: list[Side], rows: Integers, alphas: Floats, best: Best) -> F
     """
     A, D, crossings = np.zeros(rows.size), np.zeros(rows.size), np.zeros(rows.size)
     for side in parts:
-        step = max(1, LOOKUPS // max(1, side.middles.size))
-        for first in range(0, rows.size, step):
-            part = slice(first, first + step)
-            positions = side.positions(rows[part], alphas[part])
-            numerator, denominator = side.sums(rows[part], positions)
+        matrix = side.matrix
+        held = LOOKUPS // max(1, side.middles.size) if matrix is None else WEIGHTS // max(1, matrix[0].shape[1])
+        for first in range(0, rows.size, max(1, held)):
+            part = slice(first, first + max(1, held))
+            numerator, denominator, below = side.sums_at(rows[part], alphas[part])
             A[part] += numerator
             D[part] += denominator
-            crossings[part] += positions.sum(1) - side.starts[rows[part]] * side.middles.size
+            crossings[part] += below
     best.take(rows, A, D)
     return np.stack([alphas, 2 * alphas * A - alphas**2 * D, D, crossings], axis=1)
 

@@ -57,8 +57,11 @@ class Side:
         return np.diff(self.starts)
 
     @cached_property
-    def matrix(self) -> tuple[Floats, Floats] | None:
-        """Magnitudes and counts as (rows, the longest row), zeros behind; None where the searches are quicker."""
+    def matrix(self) -> tuple[Floats, Floats | None] | None:
+        """Magnitudes and counts as (rows, the longest row), zeros behind; None where the searches are quicker.
+
+        The counts are None where every magnitude counts once and the zeros behind have no effect.
+        """
         lengths = self.lengths
         longest, rows = int(lengths.max(initial=0)), lengths.size
         each = ROUNDED if self.evenly_spaced else SEARCHED
@@ -67,7 +70,7 @@ class Side:
         inside = np.arange(longest) < lengths[:, None]
         values, counts = np.zeros(inside.shape), np.zeros(inside.shape)
         values[inside], counts[inside] = self.values, self.counts
-        return values, counts
+        return values, None if self.levels[0] == 0 and bool((self.counts == 1).all()) else counts
 
     def sums_at(self, rows: Integers, alphas: Floats) -> tuple[Floats, Floats, Floats]:
         """Returns A, D and the number of breakpoints at or below alpha, one row and scale a query."""
@@ -75,7 +78,7 @@ class Side:
             positions = self.positions(rows, alphas)
             A, D = self.sums(rows, positions)
             return A, D, (positions.sum(1) - self.starts[rows] * self.middles.size).astype(np.float64)
-        values, counts = (part[rows] for part in self.matrix)
+        values, counts = self.matrix[0][rows], self.matrix[1]
         ratio = values / alphas[:, None]
         if self.evenly_spaced:
             ratio -= 0.5
@@ -84,7 +87,7 @@ class Side:
         else:
             place = np.searchsorted(self.middles, ratio)
             levels = self.levels[place]
-        weighted = levels * counts
+        weighted = levels if counts is None else levels * counts[rows]
         below = self.middles.size * self.lengths[rows] - place.sum(1)
         return np.einsum("qn,qn->q", weighted, values), np.einsum("qn,qn->q", weighted, levels), below
 
@@ -181,8 +184,9 @@ def _side(magnitudes: Floats, counts: Floats | None, rows: Integers, number_of_r
     middles = (levels[1:] + levels[:-1]) / 2
     nearest = int(np.searchsorted(middles, 0.0, side="right"))  # the level that 0+ takes
     starts = np.append(0, np.cumsum(np.bincount(rows, minlength=number_of_rows)))
-    if number_of_rows == 1 and counts is None:
-        values, number = np.sort(magnitudes), np.ones(magnitudes.size)  # much faster than finding the order
+    if counts is None and np.all(np.diff(starts) == starts[1]):
+        # much faster than finding the order
+        values, number = np.sort(magnitudes.reshape(number_of_rows, -1)).reshape(-1), np.ones(magnitudes.size)
     else:
         order = np.lexsort((magnitudes, rows))
         values, rows = magnitudes[order], rows[order]

@@ -29,19 +29,19 @@ from within.core.quantize.calibrate import calibrate_activations, calibrate_weig
 from within.core.quantize.correction import LARGEST_FACTOR
 from within.core.quantize.cost_table import UNTOUCHED, Bits, CostTable
 from within.core.quantize.fake_quantize import FakeQuantize
-from within.core.quantize.insert import insert_quantizers
+from within.core.quantize.grid import Grid, from_integers, to_integers
+from within.core.quantize.insert import Quantized, insert_quantizers
 
 
 class BitTrial:
     """The network at given bits, over calibration data.
 
     Arguments:
-        model: in floating point, with one tensor as output; not modified.
+        model: in floating point, with class scores along axis 1 of its one output; not modified.
         inputs: example inputs.
         table: names the layers and says which bits there are, 2 to 8.
         calibration: batches of inputs, tensors or tuples of tensors.
-        correct: judge bits with the correction `moments`; other layers than those before a batch normalisation are not
-            corrected.
+        correct: judge bits with the correction `moments`; layers that no batch normalisation follows are not corrected.
         calibrator: how ranges of activations are found; see `quantize.calibrators`.
 
     Raises:
@@ -60,31 +60,18 @@ class BitTrial:
         calibrator: str = "max",
     ) -> None:
         quantized = insert_quantizers(model, inputs, fold=False, join=False)
-        self.module, self.layers = quantized.module.eval(), table.layers
-        self.batches = [positional(batch) for batch in calibration]
-        numbers = {name: number for number, name in enumerate(table.layers)}
-        missing = [name for name in table.layers if name not in set(quantized.placement.layers.values())]
+        known = set(quantized.placement.layers.values())
+        missing = [name for name in table.layers if name not in known]
         if missing:
             raise WithinError(f"The model has no layer named {missing[0]!r}", where="the cost table")
-        self._operands = [
-            _Operand(
-                self.module.get_submodule(path), operand, tuple(numbers[name] for name in readers if name in numbers)
-            )
-            for operand, found in enumerate((quantized.weights, quantized.activations))
-            for path, readers in found.items()
-        ]
-        for bits in sorted({*table.weight_bits, *table.activation_bits}):
-            for each in self._operands:
-                each.quantizer.grid = replace(each.quantizer.grid, bits=bits)
-            calibrate_weights(quantized)
-            calibrate_activations(quantized, self.batches, calibrator=calibrator)
-            for each in self._operands:
-                each.scales[bits] = (each.quantizer.scale.clone(), each.quantizer.zero_point.clone())
+        self.module, self.layers = quantized.module.eval(), table.layers
+        self.batches = [positional(batch) for batch in calibration]
+        widths = sorted({*table.weight_bits, *table.activation_bits})
+        self._operands = _operands(quantized, table.layers, widths, self.batches, calibrator)
         self._norms = [_Matched.in_place_of(self.module, path) for path in _norms(self.module)] if correct else []
-        self.expected = self([(UNTOUCHED, UNTOUCHED)] * len(table))
+        self.answers_in_float = self([(UNTOUCHED, UNTOUCHED)] * len(table))
         for norm in self._norms:
             norm.recording = False
-        self._expected_probability = self.expected.log_softmax(1)
 
     def set(self, bits: Sequence[Bits]) -> None:
         """Puts the layers, in the order of the table, on these bits of weights and inputs; -1 leaves one in float.
@@ -98,17 +85,13 @@ class BitTrial:
             raise WithinError(f"There are {len(bits)} pairs of bits for {len(self.layers)} layers", where="bits")
         for each in self._operands:
             width = max((bits[reader][each.operand] for reader in each.readers), default=UNTOUCHED)
-            each.quantizer.enabled = width != UNTOUCHED
-            if width == UNTOUCHED:
-                continue
-            if width not in each.scales:
+            if width != UNTOUCHED and width not in each.grids:
                 raise WithinError(
                     f"There are no ranges for {width} bits",
                     where=self.layers[each.readers[0]],
-                    todo=f"choose from {sorted(each.scales)}",
+                    todo=f"choose from {sorted(each.grids)}",
                 )
-            each.quantizer.grid = replace(each.quantizer.grid, bits=width)
-            each.quantizer.scale, each.quantizer.zero_point = each.scales[width]
+            each.width = width
 
     def __call__(self, bits: Sequence[Bits]) -> Tensor:
         """Returns the answers to the calibration data at these bits, batches one after the other.
@@ -126,27 +109,67 @@ class BitTrial:
         return torch.cat(answers)
 
     def divergence(self, bits: Sequence[Bits]) -> float:
-        """Returns KL(float || these bits), mean over the data, of class probabilities along axis 1.
+        """Returns KL(float || these bits) of the class probabilities, mean over the data: a loss without labels.
 
         Raises:
             WithinError: as `set`.
         """
-        found = self(bits).log_softmax(1)
-        total = F.kl_div(found, self._expected_probability, reduction="sum", log_target=True)
+        expected, found = (scores.log_softmax(1) for scores in (self.answers_in_float, self(bits)))
+        total = F.kl_div(found, expected, reduction="sum", log_target=True)
         return float(total) / (found.numel() / found.shape[1])
 
 
-class _Operand:
-    """A quantiser, whose layers it serves (0: weights, 1: inputs), and its scales for every width."""
+class _Operand(nn.Module):
+    """In place of a quantiser: rounds to the grid of the chosen width, with the scales calibrated for it.
+
+    Attributes:
+        operand: 0 for weights, 1 for the tensor that layers read.
+        readers: numbers of those layers.
+        grids: for every width, grid, scale and zero point.
+        width: chosen now; -1 for float.
+    """
 
     def __init__(self, quantizer: nn.Module, operand: int, readers: tuple[int, ...]) -> None:
+        super().__init__()
         assert isinstance(quantizer, FakeQuantize)
-        self.quantizer, self.operand, self.readers = quantizer, operand, readers
-        self.scales: dict[int, tuple[Tensor, Tensor]] = {}
+        self.calibrated, self.operand, self.readers = quantizer, operand, readers
+        self.grids: dict[int, tuple[Tensor, Tensor, Grid]] = {}
+        self.width = UNTOUCHED
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.width == UNTOUCHED:
+            return values
+        scale, zero_point, grid = self.grids[self.width]
+        return from_integers(to_integers(values, scale, zero_point, grid), scale, zero_point, grid)
+
+
+def _operands(
+    quantized: Quantized, layers: Sequence[str], widths: Sequence[int], batches: Sequence[Any], calibrator: str
+) -> list[_Operand]:
+    """Calibrates all quantisers for every width, and puts operands in their place."""
+    numbers = {name: number for number, name in enumerate(layers)}
+    made = {
+        path: _Operand(
+            quantized.module.get_submodule(path), operand, tuple(numbers[n] for n in readers if n in numbers)
+        )
+        for operand, found in enumerate((quantized.weights, quantized.activations))
+        for path, readers in found.items()
+    }
+    for width in widths:
+        for each in made.values():
+            each.calibrated.grid = replace(each.calibrated.grid, bits=width)
+        calibrate_weights(quantized)
+        calibrate_activations(quantized, batches, calibrator=calibrator)
+        for each in made.values():
+            found = each.calibrated
+            each.grids[width] = (found.scale.detach().clone(), found.zero_point.clone(), found.grid)
+    for path, each in made.items():
+        _put(quantized.module, path, each)
+    return list(made.values())
 
 
 class _Matched(nn.Module):
-    """A batch normalisation that first gives its input the moments which it recorded for the same batch in float."""
+    """In place of a batch normalisation: gives its input the moments that the same batch had in float, then does it."""
 
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__()
@@ -155,25 +178,38 @@ class _Matched(nn.Module):
 
     @classmethod
     def in_place_of(cls, module: nn.Module, path: str) -> _Matched:
-        owner, _, name = path.rpartition(".")
         made = cls(cast(_BatchNorm, module.get_submodule(path)))
-        setattr(module.get_submodule(owner), name, made)
+        _put(module, path, made)
         return made
 
     def forward(self, values: Tensor) -> Tensor:
         over = [0, *range(2, values.dim())]
-        variance, mean = torch.var_mean(values, over, correction=0)
+        mean = values.mean(over)
+        deviation = (values.square().mean(over) - mean.square()).clamp(min=0).sqrt()
         if self.recording:
-            self.moments[self.batch] = variance.sqrt(), mean
+            self.moments[self.batch] = mean, deviation
             return cast(Tensor, self.norm(values))
-        deviation, expected = self.moments[self.batch]
-        factor = deviation / variance.sqrt()
+        expected_mean, expected_deviation = self.moments[self.batch]
+        factor = expected_deviation / deviation
         usable = torch.isfinite(factor) & (factor > 1 / LARGEST_FACTOR) & (factor < LARGEST_FACTOR)
-        factor = torch.where(usable, factor, 1.0)
-        shape = [1, -1, *[1] * (values.dim() - 2)]
-        factor, offset = factor.view(shape), (expected - factor * mean).view(shape)
-        return cast(Tensor, self.norm(torch.addcmul(offset, values, factor)))
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        gain = torch.ones_like(mean) if norm.weight is None else norm.weight
+        bias = torch.zeros_like(mean) if norm.bias is None else norm.bias
+        # gain (y' - mu) / sigma + bias, written as a normalisation of y_q
+        shift = bias + gain * (expected_mean - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+        return F.batch_norm(
+            values, mean, norm.running_var, gain * torch.where(usable, factor, 1.0), shift, False, 0.0, norm.eps
+        )
 
 
 def _norms(module: nn.Module) -> list[str]:
-    return [path for path, part in module.named_modules() if isinstance(part, _BatchNorm)]
+    return [
+        path for path, part in module.named_modules() if isinstance(part, _BatchNorm) and part.running_var is not None
+    ]
+
+
+def _put(module: nn.Module, path: str, made: nn.Module) -> None:
+    owner, _, name = path.rpartition(".")
+    setattr(module.get_submodule(owner), name, made)

@@ -89,6 +89,16 @@ def test_a_compressed_run_is_quantised_further(configure, networks, capfd):
     assert main(["bench-runtime", "gone.onnx", "-i", "1x3x16x16"]) == 2
 
 
+def test_every_layer_gets_its_bits_within_the_budget(configure, capfd):
+    """Would catch bits that are chosen and not used, and a budget that the report does not show."""
+    assert (
+        main(["quantize", configure("mixed = dict(fraction=0.8, keep_ends=False)"), "--output", "run", "--json"]) == 0
+    )
+    metrics = only_object(capfd.readouterr().out)["metrics"]
+    assert "optimality gap 0" in str(metrics["certificate"])
+    assert any(weight < 8 or inputs < 8 for _, weight, inputs, _ in metrics["tables"][0]["rows"])
+
+
 def test_training_goes_on_with_the_quantisers_in_place(configure, capfd):
     """Would catch training that is not saved, and one that cannot be resumed where it was interrupted."""
     from within.core.checkpoint import load_state
@@ -144,6 +154,8 @@ def test_a_network_calibrated_elsewhere_comes_in(configure, networks, capfd):
         ("model = dict(weights='w')", "neither a factory nor a run"),
         ("model = dict(factory='f', weights='w', layout='magic')", "no layout named"),
         ("model = dict(factory='f', layout='modelopt')", "needs the weights"),
+        ("mixed = dict()", "a fraction or a limit"),
+        ("mixed = dict(fraction=0.5)\nquantization = dict(bits={'0': (4, 4)})", "given twice"),
         ("training = dict(data='calibration_for_cli:images')", "needs data and iterations"),
         ("training = dict(data='d:d', iterations=1, distillation=None)", "a loss or distillation"),
     ],

@@ -25,6 +25,7 @@ from within.core.device.measure import measure
 from within.core.distill import KnowledgeDistillation
 from within.core.plan import Plan, read_plan
 from within.core.quantize import QuantizationResult, QuantizedOnnx, export_quantized, quantize
+from within.core.quantize.bit_budget import BitBudget, ChosenBits, bits_within
 from within.core.quantize.exchange import quantized_from
 from within.core.quantize.sensitivity import LayerSensitivity, layer_sensitivities
 from within.core.report import (
@@ -64,7 +65,7 @@ def run_quantization(
     torch.manual_seed(job.seed)
     batches = list(find_factory(job.calibration)()) if job.calibration else []
     with run_directory(output or job.output or Path("runs") / config_path.stem, config, resume=resume) as folder:
-        model, inputs, result = _quantised(job, batches)
+        model, inputs, result, chosen = _quantised(job, batches)
         sensitivities = layer_sensitivities(result.quantized, batches) if batches else []
         if job.training is not None:
             _train(TrainingSettings(**job.training), model, result, folder / "training", job.seed, resume)
@@ -76,7 +77,7 @@ def run_quantization(
             check=[positional(batch) for batch in batches[:4]],
         )
         save_model(result.model, result.plan, folder)
-        content = _report(job, model, inputs, result, exported, sensitivities)
+        content = _report(job, model, inputs, result, exported, sensitivities, chosen)
         write_report(folder, content)
     return folder, content
 
@@ -88,18 +89,24 @@ def _source(job: QuantizationJob) -> tuple[nn.Module, tuple[Any, ...], Plan | No
     return build_with_weights(job.model).eval(), example_inputs(shape_texts(job.inputs), job.seed), None
 
 
-def _quantised(job: QuantizationJob, batches: Sequence[Any]) -> tuple[nn.Module, tuple[Any, ...], QuantizationResult]:
-    """Returns the network in floating point, example inputs, and the quantised network."""
+def _quantised(
+    job: QuantizationJob, batches: Sequence[Any]
+) -> tuple[nn.Module, tuple[Any, ...], QuantizationResult, ChosenBits | None]:
+    """Returns the network in floating point, example inputs, the quantised network, and the bits chosen for it."""
     layout = job.model.get("layout")
     if layout is None:
         model, inputs, plan = _source(job)
-        return model, inputs, quantize(model, inputs, batches, job.quantization, plan=plan)
+        if job.mixed is None:
+            return model, inputs, quantize(model, inputs, batches, job.quantization, plan=plan), None
+        chosen = bits_within(model, inputs, batches, BitBudget(**job.mixed))
+        settings = {**job.quantization, "bits": chosen.bits}
+        return model, inputs, quantize(model, inputs, batches, settings, plan=plan), chosen
     model = build_model(job.model["factory"], job.model.get("arguments")).eval()
     inputs = example_inputs(shape_texts(job.inputs), job.seed)
     state = LAYOUTS[layout].read(load_tensors(job.model["weights"]))
     result = quantized_from(model, inputs, state, ignore=job.model.get("ignore", ()))
     model.load_state_dict(dict(state.parameters))
-    return model, inputs, result
+    return model, inputs, result, None
 
 
 def _train(
@@ -132,6 +139,7 @@ def _report(
     result: QuantizationResult,
     exported: QuantizedOnnx,
     sensitivities: Sequence[LayerSensitivity],
+    chosen: ChosenBits | None,
 ) -> ReportContent:
     settings = result.settings
     name = str(job.model.get("factory", job.model.get("run")))
@@ -156,6 +164,7 @@ def _report(
             (
                 f"ONNX Runtime against exact integers: at most {exported.units:.3g} units of the output's grid, "
                 f"{exported.differing:.2%} of the values differ, argmax agrees in {exported.argmax_agreement:.2%}",
+                *(() if chosen is None else (_budget_in_words(chosen),)),
                 f"on integers in the file: {', '.join(f'{n} {k}' for k, n in exported.integer_operators.items())}",
             ),
         ),
@@ -166,6 +175,12 @@ def _report(
         ),
         provenance=collect_provenance(job.seed),
     )
+
+
+def _budget_in_words(chosen: ChosenBits) -> str:
+    found, unit = chosen.allocation, chosen.table.unit
+    proof = "" if found.gap is None else f", optimality gap {found.gap:.2g}"
+    return f"bits of each layer by the {found.method}: cost {found.cost:,.0f} of {chosen.limit:,.0f} {unit}{proof}"
 
 
 def _costs(

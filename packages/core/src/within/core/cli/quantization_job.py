@@ -10,6 +10,7 @@ from typing import Any
 from within.core.cli.settings import MODEL_KEYS, check_keys
 from within.core.errors import WithinError
 from within.core.quantize import QuantizationSettings
+from within.core.quantize.bit_budget import BitBudget
 from within.core.quantize.exchange import modelopt, pytorch_quantization
 
 LAYOUTS = {"pytorch_quantization": pytorch_quantization, "modelopt": modelopt}
@@ -26,6 +27,7 @@ class QuantizationJob:
         inputs: shapes of the example inputs; a run directory knows its own.
         calibration: function by name that returns batches of real inputs.
         quantization: keys of `QuantizationSettings`.
+        mixed: keys of `BitBudget`: bits of every layer within a budget, instead of the same everywhere.
         training: keys of `TrainingSettings`, to train on with the quantisers in place.
         evaluate: function by name, from a model to `{metric: value}` or `{metric: (value, unit)}`.
         runtimes: where latency is measured, of the float and the quantised file.
@@ -38,6 +40,7 @@ class QuantizationJob:
     inputs: Sequence[Any] = ()
     calibration: str | None = None
     quantization: Mapping[str, Any] = field(default_factory=dict)
+    mixed: Mapping[str, Any] | None = None
     training: Mapping[str, Any] | None = None
     evaluate: str | None = None
     runtimes: Sequence[str] = ("onnxruntime",)
@@ -91,6 +94,10 @@ def read_job(config: Mapping[str, Any], *, where: str) -> QuantizationJob:
         raise WithinError(f"There is no layout named {layout!r}", where=f"{where}, model", todo=todo)
     if layout is not None and "weights" not in model:
         raise WithinError("A layout needs the weights that have it", where=f"{where}, model", todo="write weights=FILE")
+    if config.get("mixed") is not None:
+        check_keys(config["mixed"], [each.name for each in dataclasses.fields(BitBudget)], f"{where}, mixed")
+        if layout is not None or "bits" in config.get("quantization", {}):
+            raise WithinError("The bits are given twice", where=f"{where}, mixed", todo="leave bits or layout out")
     training = config.get("training")
     if training is not None:
         check_keys(training, [each.name for each in dataclasses.fields(TrainingSettings)], f"{where}, training")

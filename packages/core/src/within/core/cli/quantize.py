@@ -24,6 +24,9 @@ HELP = """Quantise a model after training, and prove that the exported file comp
 
     quantization = dict(weight_bits=8, activation_bits=8, calibrator="entropy", keep_float=["head"])
 
+With mixed = dict(fraction=0.5) every layer gets its own bits: those that change the answers least at half the cost of
+8 bits, by an exact knapsack over MACs x bits, or over a table of the device with table="costs.npy".
+
 With training = dict(data="mydata:images", iterations=1000) it goes on with the quantisers in place, imitating the
 network in floating point; --resume continues it.
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from tools.benchmarks.networks.cifar_resnet import CifarResNet
 from tools.benchmarks.networks.lenet import lenet_300_100
+from tools.data.cifar10 import cifar10
 from torch import Tensor, nn
 
 from within.core.errors import WithinError
-
-CIFAR_MEAN, CIFAR_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def core_data() -> Path:
@@ -50,16 +46,7 @@ def trained_cifar_resnet(depth: int) -> CifarResNet:
 
 def cifar_images(part: str, first: int = 0, count: int | None = None) -> tuple[Tensor, Tensor]:
     """Returns normalised images [count, 3, 32, 32] and labels of "train" (12,000) or "test" (2,000)."""
-    with np.load(core_data() / "cifar10_jpeg_subset.npz") as file:
-        offsets, encoded, labels = (file[f"{part}_{key}"] for key in ("offsets", "jpeg", "labels"))
-    last = len(labels) if count is None else min(first + count, len(labels))
-    pictures = [
-        np.asarray(Image.open(io.BytesIO(encoded[offsets[number] : offsets[number + 1]].tobytes())))
-        for number in range(first, last)
-    ]
-    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-    mean, deviation = (torch.tensor(value).view(3, 1, 1) for value in (CIFAR_MEAN, CIFAR_DEVIATION))
-    return (images - mean) / deviation, torch.from_numpy(labels[first:last]).long()
+    return cifar10(core_data(), part, first, count)
 
 
 def trained_lenet() -> nn.Sequential:

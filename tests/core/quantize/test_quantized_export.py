@@ -12,7 +12,7 @@ from torch import nn
 from within.core.device import runtime
 from within.core.errors import WithinError
 from within.core.quantize import export_quantized, quantize
-from within.core.quantize.export import compare_on_grid
+from within.core.quantize.export_check import compare_on_grid, compare_operators
 from within.core.quantize.insert import insert_quantizers
 from within.core.train.quantization_hook import QuantizationHook
 
@@ -25,7 +25,8 @@ def test_the_runtime_computes_what_was_simulated(tmp_path, exporter, settings):
     path = tmp_path / "model.onnx"
     check = [(batch,) for batch in batches(4)]
     exported = export_quantized(result.model, (batches()[0][:1],), path, exporter=exporter, check=check)
-    assert exported.units <= 1
+    assert exported.steps <= 1.001
+    assert exported.units <= 1.001
     assert exported.argmax_agreement >= 0.95  # random logits lie close together
     assert exported.integer_operators["Conv"] == 3
     assert exported.integer_operators["Gemm"] == 1
@@ -72,6 +73,36 @@ def test_a_changed_file_is_noticed(tmp_path):
     units, differing, _ = compare_on_grid(result.model, path, [(batches()[0],)])
     assert units > 1
     assert differing > 0
+    assert compare_operators(result.model, path, [(batches()[0],)]) > 1
+
+
+def test_one_wrong_operator_is_noticed_where_it_is(tmp_path):
+    """Would catch a comparison operator by operator that skips some: each layer's weights are changed by themselves."""
+    result = quantize(network(), (batches()[0][:1],), batches(3), {"activation_bits": 4})
+    path = tmp_path / "model.onnx"
+    exported = export_quantized(result.model, (batches()[0][:1],), path)
+    assert exported.steps <= 1
+    whole = onnx.load(str(path))
+    layers = [item.name for item in whole.graph.initializer if len(item.dims) >= 2]
+    assert len(layers) == 4
+    for name in layers:
+        model = onnx.load(str(path))
+        item = next(item for item in model.graph.initializer if item.name == name)
+        item.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(item), name))
+        onnx.save(model, str(tmp_path / "changed.onnx"))
+        assert compare_operators(result.model, tmp_path / "changed.onnx", [(batches()[0],)]) > 1, name
+
+
+def test_few_bits_in_a_deep_network_keep_the_proof(tmp_path):
+    """Would catch a proof that fails because one rounding is amplified by coarse grids behind it."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3 if number == 0 else 16, 16, 3, padding=1) for number in range(12)]
+    deep = nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU()))).eval()
+    data = [torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+    bits = {str(2 * number): (8, 2 + number % 3) for number in range(1, 12)}
+    result = quantize(deep, (data[0][:1],), data, {"bits": bits, "correction": "moments"})
+    exported = export_quantized(result.model, (data[0][:1],), tmp_path / "model.onnx", check=[(each,) for each in data])
+    assert exported.steps <= 1.001
 
 
 def test_what_cannot_be_exported_is_said(tmp_path):

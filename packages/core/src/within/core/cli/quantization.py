@@ -162,8 +162,10 @@ def _report(
             None,
             None,
             (
-                f"ONNX Runtime against exact integers: at most {exported.units:.3g} units of the output's grid, "
-                f"{exported.differing:.2%} of the values differ, argmax agrees in {exported.argmax_agreement:.2%}",
+                "ONNX Runtime against exact integers, each operator on the values before it: at most "
+                f"{exported.steps:.3g} steps of its grid",
+                f"from end to end: at most {exported.units:.3g} units of the output's grid, {exported.differing:.2%} "
+                f"of the values differ, argmax agrees in {exported.argmax_agreement:.2%}",
                 *(() if chosen is None else (_budget_in_words(chosen),)),
                 f"on integers in the file: {', '.join(f'{n} {k}' for k, n in exported.integer_operators.items())}",
             ),

@@ -25,10 +25,10 @@ from within.core.transform.editable import arguments, kind
 def integer_forward(module: fx.GraphModule, *inputs: Tensor) -> Any:
     """Returns the outputs of a calibrated quantised module, its layers and additions computed on integers."""
     with evaluating(module):
-        return _Integers(module).run(*inputs)
+        return IntegerInterpreter(module).run(*inputs)
 
 
-class _Integers(fx.Interpreter):
+class IntegerInterpreter(fx.Interpreter):
     """Keeps the integer sums of each layer until the quantiser behind it brings them to its grid."""
 
     def __init__(self, module: fx.GraphModule) -> None:

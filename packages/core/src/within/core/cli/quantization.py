@@ -27,6 +27,7 @@ from within.core.plan import Plan, read_plan
 from within.core.quantize import QuantizationResult, QuantizedOnnx, export_quantized, quantize
 from within.core.quantize.bit_budget import BitBudget, ChosenBits, bits_within
 from within.core.quantize.exchange import quantized_from
+from within.core.quantize.fake_quantize import FakeQuantize
 from within.core.quantize.sensitivity import LayerSensitivity, layer_sensitivities
 from within.core.report import (
     Certificate,
@@ -153,8 +154,8 @@ def _report(
     columns = ("layer", "weight bits", "input bits", "relative squared error alone")
     return ReportContent(
         title=f"{name}, quantised",
-        summary=f"weights {settings.weight_bits or 'float'} bits, activations {settings.activation_bits or 'float'} "
-        f"bits, for {settings.target}; ranges by {settings.calibrator}, correction of {settings.correction}.",
+        summary=f"{_bits_in_words(result)}, for {settings.target}; ranges {_ranges_in_words(job)}, correction of "
+        f"{settings.correction}.",
         quality=quality_rows(find_factory(job.evaluate) if job.evaluate else None, model, result.model),
         costs=_costs(job, model, inputs, exported),
         certificate=Certificate(
@@ -177,6 +178,20 @@ def _report(
         ),
         provenance=collect_provenance(job.seed),
     )
+
+
+def _bits_in_words(result: QuantizationResult) -> str:
+    words = []
+    for what, paths in (("weights", result.quantized.weights), ("activations", result.quantized.activations)):
+        parts = [result.model.get_submodule(path) for path in paths]
+        widths = [part.grid.bits for part in parts if isinstance(part, FakeQuantize)]
+        ends = dict.fromkeys((min(widths), max(widths))) if widths else {}
+        words.append(f"{what} of {' to '.join(map(str, ends))} bits" if ends else f"{what} in floating point")
+    return ", ".join(words)
+
+
+def _ranges_in_words(job: QuantizationJob) -> str:
+    return f"of {job.model['layout']}" if job.model.get("layout") else f"by {job.quantization.get('calibrator', 'max')}"
 
 
 def _budget_in_words(chosen: ChosenBits) -> str:

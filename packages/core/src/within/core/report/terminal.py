@@ -32,6 +32,8 @@ def print_report(content: ReportContent, console: Console | None = None) -> None
         if certificate.masked_error is not None:
             facts.append(f"masked against slim {certificate.masked_error:.1e}")
         console.print("Certificate: " + escape(", ".join(facts)))
+        for statement in certificate.statements:
+            console.print(f"  {escape(statement)}")
     for notice in content.notices:
         console.print(f"[yellow]{escape(notice.subject)}[/yellow] {escape(notice.reason)}")
 

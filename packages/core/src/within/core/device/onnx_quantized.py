@@ -50,7 +50,7 @@ class _Constants:
 
 
 def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Stores quantised weights as integers and biases as int32, in place; returns the model.
+    """Stores quantised weights as integers and biases as int32, clips unsigned integers; in place; returns the model.
 
     Raises:
         WithinError: when a weight's scale is computed in the graph, or a bias does not fit into int32.
@@ -61,6 +61,9 @@ def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "QuantizeLinear" and node.input[0] in constants:
             _fold_weight(graph, constants, node)
     producers = {output: node for node in graph.node for output in node.output}
+    for node in list(graph.node):
+        if node.op_type == "QuantizeLinear":
+            _clip_integers(graph, constants, producers, node)
     for node in list(graph.node):
         if node.op_type in LAYERS and len(node.input) > 2 and node.input[2] in constants:
             _fold_bias(graph, constants, producers, node)
@@ -82,6 +85,38 @@ def _fold_weight(graph: onnx.GraphProto, constants: _Constants, node: onnx.NodeP
     for user, place in _reads(graph, node.output[0]):
         user.input[place] = name
     graph.node.remove(node)
+
+
+def _clip_integers(
+    graph: onnx.GraphProto, constants: _Constants, producers: dict[str, onnx.NodeProto], node: onnx.NodeProto
+) -> None:
+    """Moves a clip from before an unsigned quantisation behind it: then the layer before it stays an integer kernel.
+
+    Signed integers, which are for TensorRT, stay as they are: it knows no operator between the pair.
+    """
+    clip = producers.get(node.input[0])
+    if clip is None or clip.op_type != "Clip" or len(list(_reads(graph, clip.output[0]))) != 1:
+        return
+    bounds = [name for name in clip.input[1:] if name]
+    if len(node.input) < 3 or any(name not in constants for name in (*node.input[1:3], *bounds)):
+        return
+    scale, zero = constants.array(node.input[1]), constants.array(node.input[2])
+    if scale.size != 1 or zero.dtype != np.uint8:
+        return
+    ends = []
+    for place, end in ((1, 0), (2, 255)):
+        given = clip.input[place] if len(clip.input) > place else ""
+        value = float(np.rint(float(constants.array(given)) / float(scale))) + float(zero) if given else end
+        ends.append(np.uint8(np.clip(value, 0, 255)))
+    node.input[0] = clip.input[0]
+    graph.node.remove(clip)
+    if tuple(ends) == (0, 255):
+        return  # the integers saturate there by themselves
+    wide = f"{node.output[0]}_wide"
+    names = [constants.add(f"{wide}_{end}", np.array(value)) for end, value in zip(("low", "high"), ends, strict=True)]
+    narrow = onnx.helper.make_node("Clip", [wide, *names], [node.output[0]], name=f"{wide}_clipped")
+    node.output[0] = wide
+    graph.node.insert(list(graph.node).index(node) + 1, narrow)
 
 
 def _fold_bias(

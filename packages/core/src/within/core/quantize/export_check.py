@@ -100,6 +100,7 @@ def _activations(model: onnx.ModelProto) -> dict[Key, list[str]]:
         if node.op_type == "Constant":
             constants[node.output[0]] = next(item.t for item in node.attribute if item.name == "value")
     quantized = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    quantized |= {node.output[0] for node in model.graph.node if node.op_type == "Clip" and node.input[0] in quantized}
     found: dict[Key, list[str]] = defaultdict(list)
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in quantized:

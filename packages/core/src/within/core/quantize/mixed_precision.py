@@ -97,10 +97,11 @@ def measure_sensitivity(loss: Loss, table: CostTable) -> NDArray[np.float64]:
 
         S(l, b_w, b_a) = [L(w_l at b_w) - L(float)] + [L(x_l at b_a) - L(float)],
 
-    so it takes layers x (weight bits + activation bits) + 1 evaluations instead of one for each pair.
+    so it takes layers x (weight bits + activation bits) + 1 evaluations instead of one for each pair. Measure with the
+    corrections in place that the network will be used with: they change which layers are sensitive.
 
     Arguments:
-        loss: the network's loss at given bits, -1 for float.
+        loss: the network's loss at given bits, -1 for float; for example `bit_trial.BitTrial(...).divergence`.
         table: says how many layers and which bits.
 
     Returns:

@@ -87,6 +87,15 @@ def test_a_compressed_run_is_quantised_further(configure, networks, capfd):
     assert list(timings) == ["half on onnxruntime", "both/model.onnx on onnxruntime"]
     assert timings["half on onnxruntime"]["ratio"] == 1
     assert main(["bench-runtime", "gone.onnx", "-i", "1x3x16x16"]) == 2
+    Path("times.py").write_text("files = ['half', 'both']\ninputs = [(1, 3, 16, 16)]\nrepeats = 3\n")
+    assert main(["bench-runtime", "times.py", "--json"]) == 0
+    assert list(only_object(capfd.readouterr().out)) == ["half on onnxruntime", "both on onnxruntime"]
+    assert main(["bench-runtime", "half"]) == 2
+    assert main(["export", "both", "-o", "again.onnx", "--json"]) == 0
+    again = only_object(capfd.readouterr().out)
+    assert again["steps"] <= 1.001
+    assert again["integer_operators"]["Conv"] == 2
+    assert Path("again.onnx").stat().st_size == pytest.approx(Path("both/model.onnx").stat().st_size, rel=0.01)
 
 
 def test_every_layer_gets_its_bits_within_the_budget(configure, capfd):

@@ -54,6 +54,10 @@ def test_export_writes_a_verified_file(networks, capfd):
     assert Path(record["path"]).is_file()
     assert len(record["verification"]["shapes"]) == 2
     assert record["verification"]["max_relative"] < 1e-4
+    (networks / "net.py").write_text("model = dict(factory='networks_for_cli:small')\ninputs = [(1, 3, 16, 16)]\n")
+    capfd.readouterr()
+    assert main(["export", "net.py", "-o", "again.onnx", "--json"]) == 0
+    assert only_object(capfd.readouterr().out)["verification"]["max_relative"] < 1e-4
     assert main(["export", "networks_for_cli:small", "-o", "small.onnx"]) == 2
     assert main(["export", "networks_for_cli:small", "-i", "1x3x16x16"]) == 2
     assert main(["export", "networks_for_cli:small", "-i", "1x3x16x16:floot", "-o", "x.onnx"]) == 2

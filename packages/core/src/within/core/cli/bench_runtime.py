@@ -8,15 +8,18 @@ from typing import Annotated
 
 import typer
 
+from within.core.cli.configuration import load_config
 from within.core.cli.factory import example_inputs
 from within.core.cli.output import Json, console, print_json, standard_output_for_json
+from within.core.cli.settings import check_keys, shape_texts
 from within.core.errors import WithinError
 
 Files = Annotated[
-    list[Path], typer.Argument(metavar="FILE...", help="ONNX files or run directories.", show_default=False)
+    list[Path],
+    typer.Argument(metavar="FILE...", help="ONNX files, run directories, or one configuration.", show_default=False),
 ]
 Inputs = Annotated[
-    list[str], typer.Option("--input", "-i", metavar="SHAPE", help="Shape of each input, as in 1x3x224x224.")
+    list[str] | None, typer.Option("--input", "-i", metavar="SHAPE", help="Shape of each input, as in 1x3x224x224.")
 ]
 Runtimes = Annotated[
     list[str] | None, typer.Option("--runtime", "-r", help="A runtime; onnxruntime by default; may be repeated.")
@@ -33,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 def bench_runtime(
     files: Files,
-    inputs: Inputs,
+    inputs: Inputs = None,
     runtimes: Runtimes = None,
     threads: Threads = 1,
     repeats: Repeats = 30,
@@ -43,7 +46,17 @@ def bench_runtime(
 
     All files on all runtimes take turns in one process, in a new random order each round; CPU time counts. Ratios are
     to the first file on the first runtime, with a 95 % interval.
+
+    A configuration says the same with files = [...], inputs = [...], and if wanted runtimes, threads and repeats.
     """
+    if len(files) == 1 and files[0].suffix == ".py":
+        config = load_config(files[0]).to_dict()
+        check_keys(config, ("files", "inputs", "runtimes", "threads", "repeats"), str(files[0]))
+        files, inputs = [Path(each) for each in config.get("files", ())], shape_texts(config.get("inputs", ()))
+        runtimes = config.get("runtimes", runtimes)
+        threads, repeats = config.get("threads", threads), config.get("repeats", repeats)
+    if not files or not inputs:
+        raise WithinError("This needs files and the shape of their inputs", todo="add --input 1x3x224x224")
     paths = {str(path): path / "model.onnx" if path.is_dir() else path for path in files}
     for name, path in paths.items():
         if not path.is_file():

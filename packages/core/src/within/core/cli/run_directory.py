@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from within.core.cli.configuration import load_config
 from within.core.cli.factory import build_model, example_inputs
-from within.core.cli.settings import read_settings
+from within.core.cli.settings import shape_texts
+from within.core.errors import WithinError
 from within.core.files import atomic_write, new_run_directory
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def run_directory(path: str | Path, config: Config, *, resume: bool = False) -> 
 
 
 def load_run(run: str | Path) -> tuple[nn.Module, tuple[Any, ...]]:
-    """Rebuilds the compressed model of a run directory of `within compress`.
+    """Rebuilds the compressed or quantised model of a run directory.
 
     Returns:
         The model, and example inputs.
@@ -50,6 +51,25 @@ def load_run(run: str | Path) -> tuple[nn.Module, tuple[Any, ...]]:
     from within.core.checkpoint import load
 
     path = Path(run) / CONFIG
-    settings = read_settings(load_config(path).to_dict(), where=str(path))
-    factory, arguments = settings.model["factory"], settings.model.get("arguments")
-    return load(run, lambda: build_model(factory, arguments)), example_inputs(settings.shapes, settings.seed)
+    config = load_config(path).to_dict()
+    while "run" in config.get("model", {}):  # its model is that of an earlier run; the plan holds the steps of both
+        path = Path(config["model"]["run"]) / CONFIG
+        config = load_config(path).to_dict()
+    model, inputs = dense_of(config, where=str(path))
+    return load(run, lambda: build_model(model["factory"], model.get("arguments"))), inputs
+
+
+def dense_of(config: Mapping[str, Any], *, where: str) -> tuple[Mapping[str, Any], tuple[Any, ...]]:
+    """Returns what a configuration says of its model, and example inputs.
+
+    Raises:
+        WithinError: when it names no model or no inputs.
+    """
+    model = config.get("model")
+    if not isinstance(model, Mapping) or "factory" not in model or not config.get("inputs"):
+        raise WithinError(
+            "The configuration names no model with inputs",
+            where=where,
+            todo='write model = dict(factory="module:name") and inputs = [(1, 3, 224, 224)]',
+        )
+    return model, example_inputs(shape_texts(config["inputs"]), config.get("seed", 0))

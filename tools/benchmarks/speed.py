@@ -33,7 +33,7 @@ from within.core.quantize.insert import quantizer_of
 from within.core.quantize.integer import integer_forward
 
 LEAST_SPEED, MOST_DROP = 5.0, 0.5
-CALIBRATION, IMAGES, ROUNDS, SERIES, COMPARED = 128, 1000, 30, 3, 100
+CALIBRATION, IMAGES, ROUNDS, SERIES, COMPARED = 128, 500, 30, 3, 100
 OURS, FLOAT = "within, u8s8 per channel", "fp32"
 ORT, OPENVINO = "onnxruntime", "openvino"
 PEERS = (

@@ -55,8 +55,8 @@ class Stage:
     learning_rate: float
 
 
-DENSE = (Stage(64, 14, 64, 0.1), Stage(112, 3, 64, 0.03), Stage(224, 0.5, 32, 0.005))
-PRUNED = (Stage(112, 5, 64, 0.03), Stage(224, 1, 32, 0.005))
+DENSE = (Stage(64, 14, 64, 0.1), Stage(112, 3, 64, 0.03), Stage(224, 0.6, 16, 0.01), Stage(224, 0.5, 16, 0.007))
+PRUNED = (Stage(112, 4, 64, 0.03), Stage(224, 1, 16, 0.01))
 
 
 def main() -> None:

@@ -52,17 +52,22 @@ def test_a_peer_that_fails_is_a_row_with_its_reason(subject: Subject, tmp_path) 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "top1", "passed"), [(0.19, 79.5, True), (0.21, 80.0, False), (0.19, 79.4, False), (None, None, False)]
+    ("seconds", "right", "passed"), [(0.19, 159, True), (0.21, 160, False), (0.19, 158, False), (None, None, False)]
 )
-def test_the_verdict_needs_speed_and_accuracy_in_both_runtimes(seconds, top1, passed) -> None:
+def test_the_verdict_needs_speed_and_accuracy_in_both_runtimes(seconds, right, passed) -> None:
     """Would catch a bench that passes on speed alone, or without one of the runtimes."""
+    labels = torch.ones(200, dtype=torch.long)
+
+    def classes(correct: int) -> torch.Tensor:
+        return (torch.arange(200) < correct).long()
+
     times = {speed.Key("dense", "fp32", "onnxruntime"): np.ones(9)}
-    scores = dict.fromkeys(times, 85.0) | {speed.Key("half widths", "fp32", "onnxruntime"): 80.0}
-    for engine, took, right in (("onnxruntime", 0.1, 80.0), ("openvino", seconds, top1)):
+    answers = dict.fromkeys(times, classes(170)) | {speed.Key("half widths", "fp32", "onnxruntime"): classes(160)}
+    for engine, took, correct in (("onnxruntime", 0.1, 160), ("openvino", seconds, right)):
         if took is not None:
             key = speed.Key("half widths", speed.OURS, engine)
-            times[key], scores[key] = np.full(9, took), right
-    result = speed._result(times, scores, {}, {}, "bf16", 200, False)
+            times[key], answers[key] = np.full(9, took), classes(correct)
+    result = speed._result(times, answers, labels, {}, {}, "bf16", False)
     assert result.passed is passed
     assert bool(result.figures["missed"]) is not passed
 

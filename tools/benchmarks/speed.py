@@ -106,7 +106,7 @@ def _quantised(subject: Subject, folder: Path) -> tuple[fx.GraphModule, Path]:
     found = quantize(subject.network, (subject.calibration[0],), batches)
     example = (subject.calibration[0],)
     # 1.01: between two single-precision multiples of the unit lies one unit, give or take their rounding
-    exported = export_quantized(found.model, example, folder / "ours.onnx", dynamic=False, units=1.01)
+    exported = export_quantized(found.model, example, folder / "ours.onnx", dynamic=False, units=1.0)
     return found.model, exported.path
 
 

@@ -1,7 +1,7 @@
 """Run a quantised model as integer kernels do: exact sums of integer products, brought to the next grid in one step.
 
     layer     q_y = round(M (sum (q_x - z_x) q_w + q_b)) + z_y,                M = s_x s_w / s_y
-    addition  q_y = round(z_y - r_a z_a - r_b z_b + r_a q_a + r_b q_b),        r = s / s_y
+    addition  q_y = round(z_y - (r_a z_a + r_b z_b) + r_a q_a + r_b q_b),       r = s / s_y
 
 M, r and the products are single precision, as in ONNX Runtime's kernels. Simulation in floating point rounds every
 partial sum instead, by up to some thousandths of a unit, so one value in a hundred falls to the other side of an edge.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from within.core.device.inference import evaluating
-from within.core.quantize.bias import accumulator_scale, input_quantizer, quantizer_behind
+from within.core.quantize.bias import accumulator_scale, input_quantizer
 from within.core.quantize.fake_quantize import FakeQuantize
 from within.core.quantize.grid import from_integers, spread
 from within.core.quantize.insert import quantizer_of
@@ -87,18 +87,19 @@ class IntegerInterpreter(fx.Interpreter):
         return from_integers(steps.clamp(grid.lowest, grid.highest), scale, zero_point, grid)
 
     def _remember(self, n: fx.Node) -> None:
-        """Keeps the operands of an addition whose operands are both on a grid."""
+        """Keeps the operands of an addition of two quantisers; one that reads values moved before is in float."""
         args, kwargs = self.fetch_args_kwargs_from_env(n)
-        found = [quantizer_behind(self.graph_module, argument) for argument in n.args[:2]]
+        found = [quantizer_of(self.graph_module, argument) for argument in n.args[:2]]
         if len(found) == 2 and found[0] is not None and found[1] is not None and kwargs.get("alpha", 1) == 1:
             self.addends[n] = [(args[0], found[0]), (args[1], found[1])]
 
 
 def _sum(addends: list[tuple[Tensor, FakeQuantize]], scale: Tensor, zero_point: Tensor) -> Tensor:
-    total = zero_point.float()
-    for _, quantizer in addends:
-        total = total - quantizer.scale / scale * quantizer.zero_point
-    for values, quantizer in addends:
-        whole = torch.round(values / quantizer.scale) + quantizer.zero_point
-        total = total + whole * (quantizer.scale / scale)
+    """Returns the integers of a sum, each product and addition rounded once, as fused instructions do."""
+    ratios = [(quantizer.scale.detach() / scale, quantizer) for _, quantizer in addends]
+    offset = sum(ratio * quantizer.zero_point for ratio, quantizer in ratios)
+    total = zero_point.float() - offset
+    for (values, _), (ratio, quantizer) in zip(addends, ratios, strict=True):
+        whole = torch.round(values / quantizer.scale.detach()) + quantizer.zero_point
+        total = (whole.double() * ratio.double() + total.double()).float()
     return torch.round(total)

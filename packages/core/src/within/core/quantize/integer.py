@@ -1,7 +1,7 @@
 """Run a quantised model as integer kernels do: exact sums of integer products, brought to the next grid in one step.
 
     layer     q_y = round(M (sum (q_x - z_x) q_w + q_b)) + z_y,                M = s_x s_w / s_y
-    addition  q_y = round(z_y - (r_a z_a + r_b z_b) + r_a q_a + r_b q_b),       r = s / s_y
+    addition  q_y = round(z_y - (r_a z_a + r_b z_b) + r_b q_b + r_a q_a),       r = s / s_y
 
 M, r and the products are single precision, as in ONNX Runtime's kernels. Simulation in floating point rounds every
 partial sum instead, by up to some thousandths of a unit, so one value in a hundred falls to the other side of an edge.
@@ -95,11 +95,11 @@ class IntegerInterpreter(fx.Interpreter):
 
 
 def _sum(addends: list[tuple[Tensor, FakeQuantize]], scale: Tensor, zero_point: Tensor) -> Tensor:
-    """Returns the integers of a sum, each product and addition rounded once, as fused instructions do."""
+    """Returns the integers of a sum: the second operand first, product and addition rounded at once (fused)."""
     ratios = [(quantizer.scale.detach() / scale, quantizer) for _, quantizer in addends]
     offset = sum(ratio * quantizer.zero_point for ratio, quantizer in ratios)
     total = zero_point.float() - offset
-    for (values, _), (ratio, quantizer) in zip(addends, ratios, strict=True):
+    for (values, _), (ratio, quantizer) in reversed(list(zip(addends, ratios, strict=True))):
         whole = torch.round(values / quantizer.scale.detach()) + quantizer.zero_point
         total = (whole.double() * ratio.double() + total.double()).float()
     return torch.round(total)

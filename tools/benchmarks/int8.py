@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tools.benchmarks.networks.real import cifar_images, core_data, top1, trained_cifar_resnet, trained_lenet
+from tools.benchmarks.networks.real import cifar_images, core_data, trained_cifar_resnet, trained_lenet
 from tools.data.deformed_digits import plain_digits
 from tools.data.mnist import mnist
+from tools.data.top1 import top1
 from torch import Tensor, nn
 
 from within.core.bench import BenchResult

@@ -32,7 +32,8 @@ from tools.benchmarks.networks.haq_mobilenet import (
     published_bits,
     separable_model,
 )
-from tools.benchmarks.networks.real import cifar_images, top1, trained_cifar_resnet
+from tools.benchmarks.networks.real import cifar_images, trained_cifar_resnet
+from tools.data.top1 import top1
 from torch import Tensor
 
 from within.core import trace

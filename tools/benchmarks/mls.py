@@ -32,7 +32,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from tools.benchmarks.networks.cifar_resnet import Block, CifarResNet
-from tools.benchmarks.networks.real import cifar_images, top1
+from tools.benchmarks.networks.real import cifar_images
+from tools.data.cifar10 import CroppedImages
+from tools.data.top1 import top1
 from torch import Tensor, nn
 
 from within.core.bench import BenchResult
@@ -61,21 +63,6 @@ class SmallResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(F.relu(self.bn(self.conv(x))))
         return self.linear(x.mean(dim=(2, 3)))
-
-
-class Flipped:
-    """Images in memory, each mirrored with probability one half: a batch source of `fit`."""
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        images = self.images[indices]
-        mirrored = torch.rand(len(indices), generator=generator) < 0.5
-        return torch.where(mirrored[:, None, None, None], images.flip(3), images), self.labels[indices]
 
 
 def run(full: bool = False) -> BenchResult:
@@ -128,7 +115,7 @@ def _train(job: tuple[str, int], full: bool) -> dict[str, float]:
     """Trains one network and returns its accuracies in per cent."""
     name, seed = job
     form = FORMATS[name]
-    train, test = Flipped(*cifar_images("train")), cifar_images("test")
+    train, test = CroppedImages(*cifar_images("train"), padding=0), cifar_images("test")
     torch.manual_seed(seed)
     model: nn.Module = CifarResNet(20) if full else SmallResNet()
     if form is not None:

@@ -10,6 +10,7 @@ point that is allowed (one image is 0.2 points); of the dense one on 500.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,17 +23,17 @@ import torch
 from tools.benchmarks.networks.real import cifar_images
 from tools.benchmarks.networks.speed_images import enlarge
 from tools.benchmarks.networks.speed_networks import SIZE, dense_network, pruned_network
-from tools.benchmarks.peers import model_optimizer, nncf_openvino, onnxruntime_static, openvino_default, torchao_pt2e
+from tools.benchmarks.peers import model_optimizer, nncf_openvino, onnxruntime_static, torchao_pt2e
 from tools.benchmarks.peers.peer import Peer, Subject
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
 
 from within.core.bench import BenchResult
 from within.core.device import Session, export_onnx, measure, runtime
+from within.core.device.measure import ratio_of
+from within.core.errors import WithinError
 from within.core.progress import track
 from within.core.quantize import export_quantized, quantize
-from within.core.quantize.insert import quantizer_of
-from within.core.quantize.integer import integer_forward
+from within.core.quantize.export_check import compare_on_grid
 
 LEAST_SPEED, MOST_DROP = 5.0, 0.5
 CALIBRATION, DENSE_IMAGES, ROUNDS, SERIES, COMPARED = 128, 500, 30, 3, 50
@@ -57,18 +58,6 @@ class Key:
     engine: str
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A runtime that has loaded its model already."""
-
-    session: Session
-    name: str
-
-    def load(self, model: object, inputs: object = None) -> Session:
-        """Returns the session."""
-        return self.session
-
-
 def run(full: bool = False) -> BenchResult:
     """Quantises both networks in every way, times all, and scores all; `full` takes all images and more rounds."""
     torch.set_num_threads(1)
@@ -88,11 +77,12 @@ def run(full: bool = False) -> BenchResult:
             _load(sessions, missing, name, Peer(FLOAT, lambda given, _: given.onnx, (ORT, OPENVINO)), subject, place)
             simulated, ours = _quantised(subject, place)
             _load(sessions, missing, name, Peer(OURS, lambda *_, file=ours: file, (ORT, OPENVINO)), subject, place)
-            agreement[name] = _agreement(simulated, sessions, name, enlarge(images[:COMPARED], SIZE))
+            agreement[name] = _agreement(simulated, ours, enlarge(images[:COMPARED], SIZE))
             for peer in track(PEERS, f"Other int8 paths, {name}"):
                 _load(sessions, missing, name, peer, subject, place)
             if name == "dense" and Key(name, FLOAT, OPENVINO) in sessions:
-                session, precision = openvino_default.load(onnx)
+                precision = _openvino_precision()
+                session = runtime(OPENVINO, precision=None).load(onnx)
                 sessions[Key(name, f"{precision}, no hint", OPENVINO)] = session
         gc.collect()
         times = _times(sessions, calibration[0], 4 if full else 1)
@@ -105,8 +95,7 @@ def _quantised(subject: Subject, folder: Path) -> tuple[fx.GraphModule, Path]:
     batches = [torch.cat(subject.calibration[start : start + 8]) for start in range(0, len(subject.calibration), 8)]
     found = quantize(subject.network, (subject.calibration[0],), batches)
     example = (subject.calibration[0],)
-    # 1.01: between two single-precision multiples of the unit lies one unit, give or take their rounding
-    exported = export_quantized(found.model, example, folder / "ours.onnx", dynamic=False, units=1.0)
+    exported = export_quantized(found.model, example, folder / "ours.onnx", dynamic=False)
     return found.model, exported.path
 
 
@@ -133,28 +122,23 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:160]}"
 
 
-def _agreement(
-    simulated: fx.GraphModule, sessions: Mapping[Key, Session], network: str, images: Tensor
-) -> dict[str, Any]:
-    """Compares both runtimes with the integer simulation, in units of the grid of the logits."""
-    expected = torch.cat([integer_forward(simulated, image) for image in images.split(1)])
-    output = next(node for node in simulated.graph.nodes if node.op == "output")
-    quantizer = quantizer_of(simulated, tree_leaves(output.args)[0])
-    assert quantizer is not None
-    unit = float(quantizer.scale)
+def _agreement(simulated: fx.GraphModule, file: Path, images: Tensor) -> dict[str, Any]:
+    """Compares the file on both runtimes with the integer simulation, in units of the grid of the logits."""
     found = {}
     for engine in (ORT, OPENVINO):
-        session = sessions.get(Key(network, OURS, engine))
-        if session is not None:
-            answers = torch.cat([session.run([image])[0] for image in images.split(1)])
-            units = (answers.double() - expected.double()).abs() / unit
-            found[engine] = {
-                "largest_units": round(float(units.max()), 3),
-                "mean_units": round(float(units.mean()), 4),
-                "differing_by_over_half_a_unit": round(float((units > 0.5).double().mean()), 4),
-                "argmax_agreement": round(float((answers.argmax(1) == expected.argmax(1)).double().mean()), 4),
-                "images": len(images),
-            }
+        try:
+            units, differing, agreement = compare_on_grid(
+                simulated, file, [(x,) for x in images.split(1)], engine=engine
+            )
+        except WithinError as error:  # the runtime is not there
+            found[engine] = {"not_measured": error.what}
+            continue
+        found[engine] = {
+            "largest_units": round(units, 3),
+            "differing_by_over_half_a_unit": round(differing, 4),
+            "argmax_agreement": round(agreement, 4),
+            "images": len(images),
+        }
     return found
 
 
@@ -163,13 +147,8 @@ def _times(sessions: Mapping[Key, Session], image: Tensor, times: int) -> dict[K
     keys = {str(number): key for number, key in enumerate(sessions)}
     samples: dict[Key, list[np.ndarray]] = {key: [] for key in sessions}
     for series in track(range(SERIES * times), "Timing"):
-        timings = measure(
-            dict.fromkeys(keys, "loaded"),
-            (image,),
-            runtime={number: Loaded(sessions[key], key.engine) for number, key in keys.items()},
-            repeats=ROUNDS,
-            seed=series,
-        )
+        loaded = {number: sessions[key] for number, key in keys.items()}
+        timings = measure(loaded, (image,), repeats=ROUNDS, seed=series)
         for number, key in keys.items():
             samples[key].append(np.array(timings[number].samples))
     return {key: np.concatenate(parts) for key, parts in samples.items()}
@@ -200,16 +179,16 @@ def _result(
         references = (times[Key("dense", FLOAT, ORT)], times.get(Key("dense", FLOAT, OPENVINO)))
         classes, reference = answers[key], answers[Key(key.network, FLOAT, ORT)]
         top1, top1_float = (_per_cent(seen == labels[: len(seen)]) for seen in (classes, reference))
-        speed, *interval = _speed(references[0] / seconds)
+        speed, interval = ratio_of(references[0], seconds)
         found.append(
             {
                 "network": key.network,
                 "path": key.path,
                 "runtime": key.engine,
                 "milliseconds": round(float(np.median(seconds)) * 1e3, 2),
-                "speed": speed,
-                "interval": interval,
-                "speed_over_openvino": None if references[1] is None else _speed(references[1] / seconds)[0],
+                "speed": round(speed, 2),
+                "interval": [round(end, 2) for end in interval],
+                "speed_over_openvino": None if references[1] is None else round(ratio_of(references[1], seconds)[0], 2),
                 "images": len(classes),
                 "top1_fp32": top1_float,
                 "top1": top1,
@@ -250,11 +229,10 @@ def _result(
     return BenchResult("speed", not missed, figures, columns, rows)
 
 
-def _speed(ratios: np.ndarray) -> tuple[float, float, float]:
-    """Returns the median of the ratios within rounds, and its 95 % bootstrap interval."""
-    picks = np.random.default_rng(0).integers(0, len(ratios), (2000, len(ratios)))
-    low, high = np.quantile(np.median(ratios[picks], axis=1), [0.025, 0.975])
-    return round(float(np.median(ratios)), 2), round(float(low), 2), round(float(high), 2)
+def _openvino_precision() -> str:
+    """Returns what OpenVINO computes in on this CPU when nothing is said."""
+    found = importlib.import_module("openvino").Core().get_property("CPU", "INFERENCE_PRECISION_HINT")
+    return str(found.get_type_name())
 
 
 def _per_cent(right: Tensor) -> float:

@@ -14,23 +14,24 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from tools.data.image_folders import DEVIATION, MEAN
+from tools.data.top1 import top1
 from torch import Tensor, nn
 
 from within.core.errors import WithinError
 
 PART = "cifar10_jpeg_subset.npz"
 BINARY = "cifar-10-batches-bin"
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RECORD = 1 + 3 * 32 * 32
+SIZE = 32
+RECORD = 1 + 3 * SIZE * SIZE
 PADDING = 4
-BATCH = 500
 
 
 class CroppedImages:
-    """Images in memory, each moved by up to 4 pixels and mirrored half of the time: a batch source of `fit`."""
+    """Images in memory, each moved by up to `padding` pixels and mirrored half of the time: a batch source of `fit`."""
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = F.pad(images, [PADDING] * 4), labels
+    def __init__(self, images: Tensor, labels: Tensor, padding: int = PADDING) -> None:
+        self.images, self.labels, self.padding = F.pad(images, [padding] * 4), labels, padding
 
     def __len__(self) -> int:
         return len(self.images)
@@ -38,9 +39,11 @@ class CroppedImages:
     def batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Returns the images of these numbers, each cropped at a place of its own."""
         images, count = self.images[indices], len(indices)
-        y, x = (torch.randint(2 * PADDING + 1, (count, 1), generator=generator) + torch.arange(32) for _ in range(2))
-        item = torch.arange(count)[:, None, None]
-        images = images.permute(0, 2, 3, 1)[item, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2).contiguous()
+        if self.padding:
+            corners = torch.randint(2 * self.padding + 1, (count, 2), generator=generator)
+            y, x = (corner[:, None] + torch.arange(SIZE) for corner in corners.unbind(1))
+            item = torch.arange(count)[:, None, None]
+            images = images.permute(0, 2, 3, 1)[item, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2).contiguous()
         mirrored = torch.rand(count, generator=generator) < 0.5
         return torch.where(mirrored[:, None, None, None], images.flip(3), images), self.labels[indices]
 
@@ -69,12 +72,9 @@ def training(folder: Path) -> CroppedImages:
     return CroppedImages(*cifar10(folder, "train"))
 
 
-def top1(folder: Path, model: nn.Module) -> dict[str, float]:
+def accuracy(folder: Path, model: nn.Module) -> dict[str, float]:
     """The share of test images that are recognised, in per cent."""
-    images, labels = cifar10(folder, "test")
-    with torch.no_grad():
-        answers = torch.cat([model(part).argmax(1) for part in images.split(BATCH)])
-    return {"top-1": 100 * float((answers == labels).float().mean())}
+    return {"top-1": top1(model, *cifar10(folder, "test"))}
 
 
 def _decoded(path: Path, part: str, first: int, count: int | None) -> tuple[Tensor, Tensor]:

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from tools.data.deformed_digits import DeformedDigits, plain_digits
+from tools.data.top1 import top1
 from torch import Tensor, nn
 
 from within.core.errors import WithinError
 
 PART = "mnist_t10k_even.npz"
-BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,7 @@ def scaled_error(folder: Path, model: nn.Module) -> dict[str, float]:
 
 
 def _error(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, float]:
-    with torch.no_grad():
-        answers = torch.cat([model(part).argmax(1) for part in images.split(BATCH)])
-    return {"top-1 error": 100 * float((answers != labels).float().mean())}
+    return {"top-1 error": 100 - top1(model, images, labels)}
 
 
 def _idx(folder: Path, name: str, axes: int) -> Tensor:

@@ -8,7 +8,7 @@ data = "data_batch_1.bin to data_batch_5.bin and test_batch.bin of CIFAR-10"
 factory = "tools.benchmarks.networks.cifar_resnet:CifarResNet"
 arguments = dict(depth=20)
 training = "tools.data.cifar10:training"
-evaluate = "tools.data.cifar10:top1"
+evaluate = "tools.data.cifar10:accuracy"
 settings = dict(
     iterations=64_000,
     batch_size=128,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from tools.benchmarks.networks.cifar_resnet import CifarResNet
 from tools.benchmarks.networks.lenet import lenet_300_100
@@ -58,10 +57,3 @@ def trained_lenet() -> nn.Sequential:
         weight, bias = (published[f"output.compressible_{number}.{part}"] for part in ("weight", "bias"))
         layer.load_state_dict({"weight": weight, "bias": bias})
     return model.eval()
-
-
-def top1(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 500) -> float:
-    """Returns the share of images whose largest answer is their label, in per cent."""
-    with torch.no_grad():
-        answers = torch.cat([model(part).argmax(1) for part in images.split(batch)])
-    return float((answers == labels).float().mean()) * 100

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
-
-MARGIN = 4  # of a random crop, in pixels of the small image
 
 
 def enlarge(images: Float[Tensor, "batch 3 height width"], size: int) -> Float[Tensor, "batch 3 {size} {size}"]:
@@ -24,26 +21,3 @@ class Enlarging(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes"]:
         return self.network(enlarge(images, self.size))
-
-
-class RandomCrops:
-    """Batches of labelled images, each shifted by up to four pixels and mirrored every other time."""
-
-    def __init__(self, images: Float[Tensor, "count 3 32 32"], labels: Int[Tensor, " count"]) -> None:
-        self.images, self.labels = F.pad(images, (MARGIN,) * 4), labels
-        self.size = images.shape[-1]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Returns the crops of the chosen images, and their labels."""
-        corners = torch.randint(2 * MARGIN + 1, (len(indices), 2), generator=generator)
-        mirrored = torch.rand(len(indices), generator=generator) < 0.5
-        crops = torch.stack(
-            [
-                self.images[item, :, top : top + self.size, left : left + self.size]
-                for item, (top, left) in zip(indices.tolist(), corners.tolist(), strict=True)
-            ]
-        )
-        return torch.where(mirrored.view(-1, 1, 1, 1), crops.flip(-1), crops), self.labels[indices]

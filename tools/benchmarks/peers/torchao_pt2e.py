@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-import time
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tools.benchmarks.peers.peer import Subject
-from torch import Tensor
 
-from within.core.device import Session
+from within.core.device import Session, runtime
 
 
 def compiled(subject: Subject, folder: Path) -> Session:
@@ -29,14 +26,4 @@ def compiled(subject: Subject, folder: Path) -> Session:
         network = steps.prepare_pt2e(torch.export.export(subject.network, (example,)).module(), quantizer)
         for image in subject.calibration:
             network(image)
-        function = torch.compile(steps.convert_pt2e(network))
-        # As an option of torch.compile it comes too late for the weights of quantised operators.
-        inductor = importlib.import_module("torch._inductor.config")
-        with inductor.patch(freezing=True):
-            function(example)
-
-    def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        with torch.no_grad():
-            return (function(*inputs),)
-
-    return Session(run, time.thread_time)
+        return runtime("torch_compile").load(steps.convert_pt2e(network))

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from tools.benchmarks.networks.real import cifar_images, top1, trained_cifar_resnet
-from tools.benchmarks.networks.speed_images import Enlarging, RandomCrops
+from tools.benchmarks.networks.real import cifar_images, trained_cifar_resnet
+from tools.benchmarks.networks.speed_images import Enlarging
 from tools.benchmarks.networks.speed_networks import (
     FOLDER,
     PLAN,
@@ -32,6 +32,8 @@ from tools.benchmarks.networks.speed_networks import (
     pruned_network,
     store,
 )
+from tools.data.cifar10 import CroppedImages
+from tools.data.top1 import top1
 from torch import nn
 
 from within.core.distill import KnowledgeDistillation
@@ -93,8 +95,7 @@ def keep(dense: nn.Module, pruned: nn.Module, directory: Path) -> None:
 
 def trained(network: nn.Module, stages: Sequence[Stage], directory: Path) -> nn.Module:
     """Takes the network through the stages, in place; each leaves `stage_NUMBER.safetensors`."""
-    images, labels = cifar_images("train")
-    crops = RandomCrops(images, labels)
+    crops = CroppedImages(*cifar_images("train"))
     test_images, test_labels = cifar_images("test", 0, SHOWN)
     directory.mkdir(parents=True, exist_ok=True)
     for number, stage in enumerate(stages):

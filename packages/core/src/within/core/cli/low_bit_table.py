@@ -5,7 +5,6 @@ A row of such a table is a mapping: `name`, `format` (exponent and mantissa bits
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import torch.nn.functional as F
 from torch import nn
 
-from within.core.bench import benchmark_folder
 from within.core.cli.factory import build_model, find_factory
 from within.core.quantize.mls import MlsFormat, MlsSettings, restore, to_low_bit
 from within.core.report import ReportTable
@@ -34,9 +32,6 @@ def low_bit_table(config: Mapping[str, Any], data: Path) -> ReportTable:
     Raises:
         WithinError: when the data are missing or damaged, or a training fails.
     """
-    root = str(benchmark_folder().parents[1])
-    if root not in sys.path:
-        sys.path.insert(0, root)  # the readers of data sets are `tools.data.*`
     images, evaluate = find_factory(config["training"])(data), find_factory(config["evaluate"])
     rows: list[tuple[Any, ...]] = []
     for row in config["rows"]:

@@ -6,13 +6,11 @@ configuration of `within pack`, whose `weights` lie in the data folder and whose
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from within.core.bench import benchmark_folder
 from within.core.cli.packing import PackingConfiguration, read_packing, run_packing
 from within.core.errors import WithinError
 from within.core.packing import Account
@@ -40,9 +38,6 @@ def packing_table(config: Mapping[str, Any], data: Path) -> ReportTable:
     Raises:
         WithinError: when no row of the table can be run, or a configuration is wrong.
     """
-    root = str(benchmark_folder().parents[1])
-    if root not in sys.path:
-        sys.path.insert(0, root)  # the readers of data sets are `tools.data.*`
     rows = []
     for row in track(list(config["rows"]), "Packing"):
         settings = {key: value for key, value in row.items() if key not in ("name", "published")}

@@ -11,6 +11,7 @@ and whatever else that function reads from it.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,6 +74,9 @@ def run_table(name: str, data: Path | None) -> ReportTable:
     config = load_config(path)
     if "run" not in config:
         raise WithinError("The table says nothing about how to run it", where=str(path), todo="give it a key `run`")
+    root = str(benchmark_folder().parents[1])
+    if root not in sys.path:
+        sys.path.insert(0, root)  # the readers of data sets are `tools.data.*`
     result: ReportTable = find_factory(config.run)(config, data)
     return result
 

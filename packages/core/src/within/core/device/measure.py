@@ -21,7 +21,7 @@ from within.core.device.runtimes import Runtime, Session
 from within.core.device.runtimes import runtime as runtime_named
 from within.core.errors import WithinError
 
-Candidate = nn.Module | str | Path | Callable[[], object]
+Candidate = nn.Module | str | Path | Session | Callable[[], object]
 
 _BOOTSTRAP_SAMPLES = 2000
 
@@ -67,9 +67,9 @@ def measure(
 
     Arguments:
         candidates: what to time by name, or a single one, which is then named `model`: an `nn.Module`, a path of an
-            ONNX file, or a function without arguments that does the whole run itself.
+            ONNX file, a loaded `Session`, or a function without arguments that does the whole run itself.
         inputs: the input of every candidate, or one input for each name.
-        runtime: name of a runtime, a runtime, or one for each name; not used for functions.
+        runtime: name of a runtime, a runtime, or one for each name; not used for sessions and functions.
         threads: for runtimes that are given by name.
         warmup: rounds that do not count.
         repeats: rounds that count.
@@ -89,6 +89,9 @@ def measure(
     for name, candidate in candidates.items():
         own_inputs = inputs[name] if isinstance(inputs, Mapping) else inputs
         chosen = runtime[name] if isinstance(runtime, Mapping) else runtime
+        if isinstance(candidate, Session):
+            runs[name] = (_bind(candidate, own_inputs), candidate.cpu_clock, "session")
+            continue
         if not isinstance(candidate, (nn.Module, str, Path)):
             runs[name] = (candidate, time.thread_time if threads == 1 else time.process_time, "function")
             continue
@@ -119,12 +122,23 @@ def _bind(session: Session, inputs: Sequence[Tensor]) -> Callable[[], object]:
     return lambda: session.run(inputs)
 
 
+def ratio_of(times: np.ndarray, reference: np.ndarray, seed: int = 0) -> tuple[float, tuple[float, float]]:
+    """Returns the median of the ratios within rounds, and its 95 % bootstrap interval over rounds.
+
+    Arguments:
+        times, reference: (rounds,), seconds of two candidates that took turns.
+        seed: of the bootstrap.
+    """
+    ratios = times / np.maximum(reference, 1e-9)  # the clock's resolution
+    picks = np.random.default_rng(seed).integers(0, len(ratios), (_BOOTSTRAP_SAMPLES, len(ratios)))
+    low, high = (float(value) for value in np.quantile(np.median(ratios[picks], axis=1), [0.025, 0.975]))
+    return float(np.median(ratios)), (low, high)
+
+
 def _timing(name: str, engine: str, cpu: np.ndarray, wall: np.ndarray, first: np.ndarray, seed: int) -> Timing:
     median = float(np.median(cpu))
     lower, upper = (float(value) for value in np.quantile(cpu, [0.25, 0.75]))
-    ratios = cpu / np.maximum(first, 1e-9)  # the clock's resolution
-    picks = np.random.default_rng(seed).integers(0, len(ratios), (_BOOTSTRAP_SAMPLES, len(ratios)))
-    low, high = (float(value) for value in np.quantile(np.median(ratios[picks], axis=1), [0.025, 0.975]))
+    ratio, interval = ratio_of(cpu, first, seed)
     return Timing(
         name=name,
         runtime=engine,
@@ -133,7 +147,7 @@ def _timing(name: str, engine: str, cpu: np.ndarray, wall: np.ndarray, first: np
         lower_quartile=lower,
         upper_quartile=upper,
         wall_median=float(np.median(wall)),
-        ratio=float(np.median(ratios)),
-        ratio_interval=(low, high),
+        ratio=ratio,
+        ratio_interval=interval,
         samples=tuple(float(value) for value in cpu),
     )

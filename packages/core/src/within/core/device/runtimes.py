@@ -155,7 +155,7 @@ class Eager:
             module = channels_last_module(module)
         forward: Callable[..., Any] = module
         if self.compile:
-            forward = torch.compile(module, options={"freezing": True})
+            forward = _frozen(torch.compile(module))
 
         def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
             if torch.get_num_threads() != self.threads:
@@ -170,9 +170,15 @@ class Eager:
 
 @dataclass(frozen=True)
 class OpenVino:
-    """OpenVINO on the CPU, in full precision; CPU time is that of the process, as it computes in threads of its own."""
+    """OpenVINO on the CPU, in full precision; CPU time is that of the process, as it computes in threads of its own.
+
+    Arguments:
+        threads: of inference.
+        precision: of what is not quantised; None leaves it to OpenVINO, which takes bfloat16 where the CPU has it.
+    """
 
     threads: int = 1
+    precision: str | None = "f32"
     name: str = "openvino"
 
     def load(self, model: nn.Module | str | Path, inputs: Sequence[Tensor] | None = None) -> Session:
@@ -185,7 +191,9 @@ class OpenVino:
             openvino = importlib.import_module("openvino")
         except Exception as error:  # a broken binary raises more than ImportError
             raise missing_extra("within-core", "openvino", error) from error
-        settings = {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": self.threads, "NUM_STREAMS": 1}
+        if self.precision is not None:
+            settings["INFERENCE_PRECISION_HINT"] = self.precision
         try:
             compiled = _with_onnx(model, inputs, lambda path: openvino.Core().compile_model(path, "CPU", settings))
         except WithinError:
@@ -264,6 +272,27 @@ def channels_last_module(module: nn.Module) -> nn.Module:
 def as_tuple(output: Any) -> tuple[Tensor, ...]:
     """Returns the tensors in the output of a module, in the order in which ONNX numbers them."""
     return tuple(leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, Tensor))
+
+
+def _frozen(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a compiled module whose weights are frozen whenever it compiles for new shapes.
+
+    As an option of `torch.compile`, freezing would come too late for the weights of quantised operators.
+    """
+    from torch._inductor import config
+
+    seen: set[tuple[torch.Size, ...]] = set()
+
+    def run(*inputs: Tensor) -> Any:
+        shapes = tuple(value.shape for value in inputs)
+        if shapes in seen:
+            return compiled(*inputs)
+        with config.patch(freezing=True):
+            found = compiled(*inputs)
+        seen.add(shapes)
+        return found
+
+    return run
 
 
 def _with_onnx(model: nn.Module | str | Path, inputs: Sequence[Tensor] | None, load: Callable[[str], Any]) -> Any:

@@ -79,7 +79,8 @@ class Side:
             A, D = self.sums(rows, positions)
             return A, D, (positions.sum(1) - self.starts[rows] * self.middles.size).astype(np.float64)
         values, counts = self.matrix[0][rows], self.matrix[1]
-        ratio = values / alphas[:, None]
+        with np.errstate(over="ignore"):  # a row of zeros may ask for the scale 0
+            ratio = values / np.maximum(alphas, np.finfo(np.float64).tiny)[:, None]
         if self.evenly_spaced:
             ratio -= 0.5
             place = np.minimum(np.ceil(ratio, out=ratio), self.middles.size, out=ratio)

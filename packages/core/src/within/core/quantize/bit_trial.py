@@ -15,7 +15,7 @@ will be used, at the price of one forward pass still. For the network in float i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -29,7 +29,7 @@ from within.core.quantize.calibrate import calibrate_activations, calibrate_weig
 from within.core.quantize.correction import LARGEST_FACTOR
 from within.core.quantize.cost_table import UNTOUCHED, Bits, CostTable
 from within.core.quantize.fake_quantize import FakeQuantize
-from within.core.quantize.grid import Grid, from_integers, to_integers
+from within.core.quantize.grid import Grid
 from within.core.quantize.insert import Quantized, insert_quantizers
 
 
@@ -91,7 +91,7 @@ class BitTrial:
                     where=self.layers[each.readers[0]],
                     todo=f"choose from {sorted(each.grids)}",
                 )
-            each.width = width
+            each.set(width)
 
     def __call__(self, bits: Sequence[Bits]) -> Tensor:
         """Returns the answers to the calibration data at these bits, batches one after the other.
@@ -119,28 +119,28 @@ class BitTrial:
         return float(total) / (found.numel() / found.shape[1])
 
 
-class _Operand(nn.Module):
-    """In place of a quantiser: rounds to the grid of the chosen width, with the scales calibrated for it.
+@dataclass(frozen=True)
+class _Operand:
+    """A quantiser, and what it was calibrated to for every width.
 
     Attributes:
+        quantizer: the module in the network.
         operand: 0 for weights, 1 for the tensor that layers read.
         readers: numbers of those layers.
         grids: for every width, grid, scale and zero point.
-        width: chosen now; -1 for float.
     """
 
-    def __init__(self, quantizer: nn.Module, operand: int, readers: tuple[int, ...]) -> None:
-        super().__init__()
-        assert isinstance(quantizer, FakeQuantize)
-        self.calibrated, self.operand, self.readers = quantizer, operand, readers
-        self.grids: dict[int, tuple[Tensor, Tensor, Grid]] = {}
-        self.width = UNTOUCHED
+    quantizer: FakeQuantize
+    operand: int
+    readers: tuple[int, ...]
+    grids: dict[int, tuple[Grid, Tensor, Tensor]] = field(default_factory=dict)
 
-    def forward(self, values: Tensor) -> Tensor:
-        if self.width == UNTOUCHED:
-            return values
-        scale, zero_point, grid = self.grids[self.width]
-        return from_integers(to_integers(values, scale, zero_point, grid), scale, zero_point, grid)
+    def set(self, width: int) -> None:
+        """Puts the quantiser on a width, or leaves the tensor in float."""
+        self.quantizer.enabled = width != UNTOUCHED
+        if self.quantizer.enabled:
+            self.quantizer.grid, scale, zero_point = self.grids[width]
+            self.quantizer.set_scale(scale, zero_point)
 
 
 def _operands(
@@ -148,24 +148,21 @@ def _operands(
 ) -> list[_Operand]:
     """Calibrates all quantisers for every width, and puts operands in their place."""
     numbers = {name: number for number, name in enumerate(layers)}
-    made = {
-        path: _Operand(
-            quantized.module.get_submodule(path), operand, tuple(numbers[n] for n in readers if n in numbers)
-        )
+    made = [
+        _Operand(quantizer, operand, tuple(numbers[name] for name in readers if name in numbers))
         for operand, found in enumerate((quantized.weights, quantized.activations))
-        for path, readers in found.items()
-    }
+        for quantizer, readers in ((quantized.module.get_submodule(path), found[path]) for path in found)
+        if isinstance(quantizer, FakeQuantize)
+    ]
     for width in widths:
-        for each in made.values():
-            each.calibrated.grid = replace(each.calibrated.grid, bits=width)
+        for each in made:
+            each.quantizer.grid = replace(each.quantizer.grid, bits=width)
         calibrate_weights(quantized)
         calibrate_activations(quantized, batches, calibrator=calibrator)
-        for each in made.values():
-            found = each.calibrated
-            each.grids[width] = (found.scale.detach().clone(), found.zero_point.clone(), found.grid)
-    for path, each in made.items():
-        _put(quantized.module, path, each)
-    return list(made.values())
+        for each in made:
+            found = each.quantizer
+            each.grids[width] = found.grid, found.scale.detach().clone(), found.zero_point.clone()
+    return made
 
 
 class _Matched(nn.Module):

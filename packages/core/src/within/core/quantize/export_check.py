@@ -112,13 +112,13 @@ def _activations(model: onnx.ModelProto) -> dict[Key, list[str]]:
 
 
 def compare_on_grid(
-    module: fx.GraphModule, path: str | Path, inputs_list: Sequence[tuple[Tensor, ...]]
+    module: fx.GraphModule, path: str | Path, inputs_list: Sequence[tuple[Tensor, ...]], *, engine: str = "onnxruntime"
 ) -> tuple[float, float, float]:
     """Returns the largest difference in units of the output's grid, the share that differs, and argmax agreement.
 
     A unit is the scale of the quantiser that makes an output; where none does, a 255th of the output's range.
     """
-    session = runtime("onnxruntime").load(path)
+    session = runtime(engine).load(path)
     steps = _output_scales(module)
     largest = 0.0
     differing = values = agreed = positions = 0

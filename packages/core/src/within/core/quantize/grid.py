@@ -11,6 +11,7 @@ Arithmetic-Only Inference, CVPR 2018.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -144,13 +145,35 @@ def rounded(values: Tensor, scale: Tensor, zero_point: Tensor, grid: Grid) -> Te
 
     (Bengio, Leonard and Courville, Estimating or Propagating Gradients Through Stochastic Neurons, 2013.)
     """
-    if grid.group_size is None and zero_point.dtype == torch.int32:
-        if grid.axis is None:
-            return torch.fake_quantize_per_tensor_affine(values, scale, zero_point, grid.lowest, grid.highest)
-        return torch.fake_quantize_per_channel_affine(values, scale, zero_point, grid.axis, grid.lowest, grid.highest)
     step, shift = spread(scale, values.shape, grid), spread(zero_point, values.shape, grid)
-    steps = values / step + shift
-    inside = (steps >= grid.lowest - 0.5) & (steps <= grid.highest + 0.5)
-    on_grid = (torch.round(steps).clamp(grid.lowest, grid.highest) - shift) * step
-    passed = torch.where(inside, values, values.detach())
-    return passed + (on_grid - passed).detach()
+    if torch.is_grad_enabled() and values.requires_grad:
+        found: Tensor = _StraightThrough.apply(values, step.detach(), shift, grid)
+        return found
+    return _on_grid(_steps(values, step, shift, grid), step, shift, grid).to(values.dtype)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Rounding whose derivative is 1 where the integer lies within the grid, and 0 where it is clipped."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, step: Tensor, shift: Tensor, grid: Grid) -> Tensor:
+        steps = _steps(values, step, shift, grid)
+        ctx.save_for_backward((steps >= grid.lowest) & (steps <= grid.highest))
+        return _on_grid(steps, step, shift, grid).to(values.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (inside,) = ctx.saved_tensors
+        return gradient * inside, None, None, None
+
+
+def _steps(values: Tensor, step: Tensor, shift: Tensor, grid: Grid) -> Tensor:
+    """Returns a new tensor of the integers before they are clipped; divided, as ONNX does, not times 1 / step."""
+    steps = (values / step).round_()
+    return steps if grid.symmetric else steps.add_(shift)
+
+
+def _on_grid(steps: Tensor, step: Tensor, shift: Tensor, grid: Grid) -> Tensor:
+    """Returns the values of integers after they are clipped; overwrites the integers."""
+    steps.clamp_(grid.lowest, grid.highest)
+    return (steps if grid.symmetric else steps.sub_(shift)).mul_(step)

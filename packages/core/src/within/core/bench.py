@@ -75,6 +75,7 @@ def run_benchmark(name: str, *, full: bool = False) -> BenchResult:
     Raises:
         WithinError: when there is no such bench.
     """
+    name = name.replace("-", "_")
     path = benchmark_folder() / f"{name}.py"
     if not path.is_file():
         raise WithinError(f"There is no bench named {name!r}", todo=f"choose one of: {', '.join(benchmark_names())}")

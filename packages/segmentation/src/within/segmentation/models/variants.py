@@ -1,0 +1,49 @@
+"""The variants of the networks as data: constructor arguments, and what their authors state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+from within.segmentation.models.swiftnet_pyramid import SwiftNetPyramid
+from within.segmentation.models.swiftnet_single_scale import SwiftNetSingleScale
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network with fixed arguments.
+
+    Attributes:
+        network: its class.
+        arguments: what the class is constructed with.
+        published: counts or quality as the authors state them, or empty.
+    """
+
+    name: str
+    network: type[nn.Module]
+    arguments: Mapping[str, Any]
+    published: str = ""
+
+
+def _table(*variants: Variant) -> Mapping[str, Variant]:
+    return MappingProxyType({variant.name: variant for variant in variants})
+
+
+VARIANTS: Mapping[str, Variant] = _table(
+    Variant("swiftnet_rn18", SwiftNetSingleScale, {"depth": 18}, "Cityscapes val 75.4, 104.0 GFLOPs, 11.8 M"),
+    Variant("swiftnet_rn34", SwiftNetSingleScale, {"depth": 34}),
+    Variant("swiftnet_mobilenet_v2", SwiftNetSingleScale, {"depth": "mobilenet_v2"}),
+    Variant("swiftnet_pyramid_rn18", SwiftNetPyramid, {"depth": 18}),
+    Variant("swiftnet_pyramid_rn34", SwiftNetPyramid, {"depth": 34}),
+    Variant("swiftnet_pyramid_mobilenet_v2", SwiftNetPyramid, {"depth": "mobilenet_v2"}),
+    Variant(
+        "swiftnet_ade20k",
+        SwiftNetPyramid,
+        {"depth": 34, "output_stride": 8, "classes": 150},
+        "ADE20K val 33.89, 209.67 GMACs, 22 040 278 parameters",
+    ),
+)

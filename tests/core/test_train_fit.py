@@ -18,6 +18,7 @@ from within.core.errors import WithinError
 from within.core.train import TensorBatches, fit
 from within.core.train.randomness import preserved_randomness, seed_everything
 from within.core.train.steps import StepLoader
+from within.core.train.surroundings import channels_last_is_safe
 
 ITEMS = 12
 
@@ -348,3 +349,13 @@ def test_trains_on_cuda(precision):
     )
     assert next(model.parameters()).is_cuda
     assert result.losses[-1][1] < result.losses[0][1]
+
+
+def test_channels_last_is_left_where_it_would_crash_the_process():
+    """PyTorch 2.13 on a CPU: the gradient of a narrow strided 1 x 1 convolution writes out of bounds in that layout."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 1, 2), nn.Conv2d(16, 1, 1))
+    inputs, target = torch.rand(4, 3, 60, 80), torch.rand(4, 1, 30, 40)
+    result = train(model, (inputs, target), channels_last=True, iterations=4)
+    assert result.iterations == 4
+    assert not channels_last_is_safe(model, torch.device("cpu"))
+    assert channels_last_is_safe(nn.Conv2d(16, 32, 1, 2), torch.device("cpu"))

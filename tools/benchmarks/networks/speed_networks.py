@@ -7,20 +7,17 @@ those of any 8-bit grid, so rounding to int8 costs what it costs any network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
+from tools.benchmarks.networks.packed_weights import filled
 from tools.benchmarks.networks.resnet18 import ResNet18
-from torch import Tensor, nn
+from torch import nn
 
-from within.core.errors import WithinError
-from within.core.packing import PackSettings, pack, unpack
 from within.core.plan import apply, read_plan
 
 CLASSES, SIZE = 10, 224
 FOLDER = Path(__file__).resolve().parents[1] / "artefacts" / "speed_resnet18"
 PLAN = "pruned_plan.json"
-MOST_VALUES = 4_500_000  # of one file, which stays below 4 MB
 
 
 def build() -> ResNet18:
@@ -46,32 +43,6 @@ def pruned_network() -> nn.Module:
     return _filled(apply(read_plan(FOLDER / PLAN), build()), "pruned")
 
 
-def store(state: Mapping[str, Tensor], name: str, bits: int) -> list[Path]:
-    """Writes a state dict as `NAME_1.packed` and so on, and returns the files."""
-    parts: list[dict[str, Tensor]] = [{}]
-    for key, tensor in state.items():
-        if sum(value.numel() for value in parts[-1].values()) + tensor.numel() > MOST_VALUES:
-            parts.append({})
-        parts[-1][key] = tensor
-    for old in FOLDER.glob(f"{name}_*.packed"):
-        old.unlink()
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    paths = [FOLDER / f"{name}_{number}.packed" for number in range(1, len(parts) + 1)]
-    for part, path in zip(parts, paths, strict=True):
-        pack(part, path, PackSettings(bits=bits))
-    return paths
-
-
 def _filled(network: nn.Module, name: str) -> nn.Module:
-    paths = sorted(FOLDER.glob(f"{name}_*.packed"))
-    if not paths:
-        raise WithinError(
-            f"The trained {name} network is not there",
-            where=str(FOLDER),
-            todo="python -m tools.benchmarks.training.speed_resnet18 --directory runs/speed",
-        )
-    state: dict[str, Tensor] = {}
-    for path in paths:
-        state |= unpack(path)
-    network.load_state_dict(state)
-    return network.eval()
+    todo = "python -m tools.benchmarks.training.speed_resnet18 --directory runs/speed"
+    return filled(network, FOLDER, name, todo=todo)

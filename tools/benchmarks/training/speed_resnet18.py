@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from tools.benchmarks.networks.packed_weights import store
 from tools.benchmarks.networks.real import cifar_images, trained_cifar_resnet
 from tools.benchmarks.networks.speed_images import Enlarging
 from tools.benchmarks.networks.speed_networks import (
@@ -30,7 +31,6 @@ from tools.benchmarks.networks.speed_networks import (
     build,
     dense_network,
     pruned_network,
-    store,
 )
 from tools.data.cifar10 import CroppedImages
 from tools.data.top1 import top1
@@ -77,8 +77,8 @@ def main() -> None:
 
 def keep(dense: nn.Module, pruned: nn.Module, directory: Path) -> None:
     """Stores both networks and the record of their training for the bench."""
-    store(dense.state_dict(), "dense", BITS["dense"])
-    store(pruned.state_dict(), "pruned", BITS["pruned"])
+    store(dense.state_dict(), FOLDER, "dense", BITS["dense"])
+    store(pruned.state_dict(), FOLDER, "pruned", BITS["pruned"])
     read_plan(directory / "pruned" / "plan.json").write(FOLDER / PLAN)
     images, labels = cifar_images("test", 0, SHOWN)
     record: dict[str, Any] = {}

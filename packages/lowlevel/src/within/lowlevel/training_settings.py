@@ -6,13 +6,12 @@ under `configs/` inherit from one another. An option file of BasicSR (YAML) beco
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 
 
@@ -181,28 +180,6 @@ def settings_from(config: Mapping[str, Any], *, where: str) -> TrainingSettings:
     given = {name: value for name, value in config.items() if not name.startswith("_")}
     for name, kind in _PARTS.items():
         if isinstance(given.get(name), Mapping):
-            given[name] = _build(kind, given[name], f"{where}: {name}")
-    built: TrainingSettings = _build(TrainingSettings, given, where)
+            given[name] = read_dataclass(kind, given[name], f"{where}: {name}")
+    built: TrainingSettings = read_dataclass(TrainingSettings, given, where)
     return built
-
-
-def _build(kind: type[Any], given: Mapping[str, Any], where: str) -> Any:
-    known = {attribute.name: attribute for attribute in dataclasses.fields(kind)}
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], known, n=1)
-        raise WithinError(
-            f"There is no setting {unknown[0]!r}",
-            where=where,
-            todo=f"did you mean {close[0]}?" if close else f"choose among {', '.join(known)}",
-        )
-    missing = [
-        name
-        for name, attribute in known.items()
-        if name not in given
-        and attribute.default is dataclasses.MISSING
-        and attribute.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise WithinError(f"The setting {missing[0]!r} is missing", where=where)
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})

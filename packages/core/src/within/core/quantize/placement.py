@@ -9,8 +9,9 @@ slices, padding by zero, max pooling) keep the grid of what they read. Everythin
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import fx, nn
@@ -76,8 +77,10 @@ def place(module: fx.GraphModule, *, keep_float: Sequence[str] = (), join: bool 
         if reason is None:
             inside.append(node)
         elif reason:
-            name = layers.get(node.name) or node.meta.get("module") or node.name
-            left.append(LeftInFloat(name, kind(node) or node.op, reason))
+            left.append(LeftInFloat(_shown(node, layers), kind(node) or node.op, reason))
+    for node in _among_float(inside):
+        inside.remove(node)
+        left.append(LeftInFloat(_shown(node, layers), kind(node), "what it reads and what reads it is in float"))
     points: dict[str, None] = {}
     weights: dict[str, int] = {}
     for node in inside:
@@ -90,6 +93,45 @@ def place(module: fx.GraphModule, *, keep_float: Sequence[str] = (), join: bool 
             weights[weight.name] = 1 if kind(node).startswith("conv_transpose") else 0
     order = [node.name for node in module.graph.nodes if node.name in points]
     return Placement(tuple(order), weights, layers, tuple(left))
+
+
+def _shown(node: fx.Node, layers: dict[str, str]) -> str:
+    return layers.get(node.name) or node.meta.get("module") or node.name
+
+
+def _among_float(inside: Sequence[fx.Node]) -> list[fx.Node]:
+    """Returns the additions and concatenations that would be integer islands: no gain, and rounding for nothing.
+
+    Such a one reads something that is computed in floating point, and no quantised operator reads it.
+    """
+    integer = set(inside)
+    while True:
+        islands = {
+            node
+            for node in integer
+            if kind(node) in JOINING and not all(map(partial(_made_by, integer), node.all_input_nodes))
+            if not any(reader in integer for reader in _readers(node))
+        }
+        if not islands:
+            return [node for node in inside if node not in integer]
+        integer -= islands
+
+
+def _made_by(integer: set[fx.Node], node: fx.Node) -> bool:
+    """Whether a value comes out of one of these operators, moved or clipped at most."""
+    node = _origin(node)
+    while kind(node) in FUSED:
+        node = _origin(node.all_input_nodes[0])
+    return node in integer
+
+
+def _readers(node: fx.Node) -> Iterator[fx.Node]:
+    """Yields the operators that read a value, or what it becomes when it is moved or clipped."""
+    for user in node.users:
+        if kind(user) in MOVING or kind(user) in FUSED or _is_dropout(user):
+            yield from _readers(user)
+        else:
+            yield user
 
 
 def layer_name(node: fx.Node) -> str:

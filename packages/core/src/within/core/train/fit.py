@@ -37,7 +37,12 @@ from within.core.train.result import TrainingResult
 from within.core.train.runner import QuietRunner
 from within.core.train.steps import StepLoader
 from within.core.train.stop import StopHook, TrainingStoppedError, stop_requests
-from within.core.train.surroundings import deterministic_algorithms, disk_errors, training_state
+from within.core.train.surroundings import (
+    channels_last_is_safe,
+    deterministic_algorithms,
+    disk_errors,
+    training_state,
+)
 
 
 def fit(
@@ -103,7 +108,8 @@ def fit(
         deterministic: on CUDA, only algorithms that repeat to the bit.
         device: None takes CUDA where there is one.
         precision: `float16` (CUDA) or `bfloat16` (CUDA, and CPUs with AVX512-BF16 or AMX) for mixed precision.
-        channels_last: lay out weights and images so during training; faster for convolutions on CPU and CUDA.
+        channels_last: lay out weights and images so during training; faster for convolutions on CPU and CUDA. Not done
+            on a CPU where it would crash (see `channels_last_is_safe`).
         threads: CPU threads of torch during training.
         workers: processes that prepare batches ahead.
         log_every: iterations a line of the log and an entry of `losses` cover.
@@ -123,6 +129,7 @@ def fit(
     check_arguments(model, iterations, seed, checkpoint_every, ema, validate, validate_every, teacher, objective, loss)
     source, batch_size, workers = as_source(data, batch_size, workers)
     launched = launch(device)
+    channels_last = channels_last and channels_last_is_safe(model, launched.device)
     wrapper = optimizer_wrapper(
         optimizer,
         clip_gradients=clip_gradients,

@@ -13,6 +13,7 @@ from torch import nn
 from within.core.errors import WithinError
 from within.core.train.launch import Launch
 
+NARROW = 16
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
@@ -43,6 +44,21 @@ def training_state(
         for module, mode in modes:
             module.training = mode
         model.zero_grad(set_to_none=True)
+
+
+def channels_last_is_safe(model: nn.Module, device: torch.device) -> bool:
+    """Whether a network can be trained in the channels-last layout on a device.
+
+    The gradient of a strided 1 x 1 convolution of fewer than 16 channels overwrites foreign memory on CPUs in that
+    layout (PyTorch 2.13 with oneDNN): the process crashes, or worse.
+    """
+    return device.type != "cpu" or not any(
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels // module.groups < NARROW
+        for module in model.modules()
+    )
 
 
 @contextmanager

@@ -72,6 +72,10 @@ class SwiftNetPyramid(nn.Module):
         Raises:
             WithinError: when features that are to be summed differ in size.
         """
+        return resize(self.scores(image), image.shape[-2:])
+
+    def scores(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes rows columns"]:
+        """Returns class scores at the output stride; errors as for `forward`."""
         slots: list[Tensor | None] = [None] * (len(self.blends) + 1)
         for level in range(self.levels):
             features = self.encoder(self._at_level(self.normalise(image), level), level)[self.left_out :]
@@ -83,7 +87,7 @@ class SwiftNetPyramid(nn.Module):
             assert x is not None
             assert slot is not None
             x = blend(resize(x, slot.shape[-2:]) + slot)
-        return resize(self.logits(x), image.shape[-2:])
+        return self.logits(x)
 
     def _at_level(self, image: Tensor, level: int) -> Tensor:
         if level == 0:

@@ -57,9 +57,13 @@ class SwiftNetSingleScale(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes height width"]:
         """Returns class scores at the size of the image (RGB, 0..255)."""
+        return resize(self.scores(image), image.shape[-2:])
+
+    def scores(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes rows columns"]:
+        """Returns class scores at a quarter of the size of the image."""
         *finer, coarsest = self.encoder(self.normalise(image))
         x = self.context(coarsest)
         for feature, bottleneck, blend in zip(reversed(finer), self.bottlenecks, self.blends, strict=True):
             lateral = bottleneck(feature)
             x = blend(resize(x, lateral.shape[-2:]) + lateral)
-        return resize(self.logits(x), image.shape[-2:])
+        return self.logits(x)

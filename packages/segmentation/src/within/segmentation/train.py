@@ -1,0 +1,236 @@
+"""Train a segmentation network as a configuration says; this is `within segmentation train`.
+
+The run directory receives `config.py`, `plan.json` and `model.safetensors` (the weights with the best validation mIoU),
+`last.safetensors`, `training.json`, `logs/` and `checkpoints/`. Launched by torchrun, the processes share the work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from within.core.checkpoint import WEIGHTS, load_into, load_state, save_model, save_weights
+from within.core.cli.configuration import load_config
+from within.core.errors import WithinError
+from within.core.files import atomic_write, new_run_directory, write_json
+from within.core.plan import Plan, input_specs
+from within.core.train import TrainingResult, fit
+from within.core.train.launch import launch
+from within.core.train.randomness import preserved_randomness, seed_everything
+from within.segmentation.data import SegmentationPairs, TrainingCrops, find_dataset
+from within.segmentation.eval import evaluate
+from within.segmentation.losses import BoundaryAwareFocal, class_weights, cross_entropy
+from within.segmentation.models import build
+from within.segmentation.named_network import load_weights
+from within.segmentation.training_settings import Schedule, TrainingSettings, training_settings
+from within.segmentation.weights.encoder_layout import load_all_but_logits, load_encoder
+
+BEST = "best.json"
+CONFIG = "config.py"
+
+
+def main(
+    config: str | Path | Mapping[str, Any],
+    *,
+    run_directory: str | Path | None = None,
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> TrainingResult:
+    """Trains the network of a configuration.
+
+    Arguments:
+        config: a Python configuration, or the settings themselves (see `TrainingSettings`).
+        run_directory: receives all results; by default `runs/NAME`.
+        resume: continue an interrupted run.
+        device: None takes CUDA where there is one.
+        overrides: settings that replace those of the file, dotted where nested: `{"schedule.epochs": 2}`.
+
+    Raises:
+        WithinError: when a setting is unknown, missing or impossible, and as the data sets and `fit` do.
+    """
+    launched = launch(device)
+    read = load_config(Path(config)) if isinstance(config, (str, Path)) else Config(dict(config))
+    read.merge_from_dict(dict(overrides or {}))
+    settings = training_settings(read.to_dict(), where=str(read.filename or "configuration"))
+    pairs = find_dataset(settings.data, settings.split)
+    held_out = None if settings.validation_split is None else find_dataset(settings.data, settings.validation_split)
+    network = start(settings)
+    folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
+    if launched.is_main:
+        new_run_directory(folder, resume=resume)
+        with atomic_write(folder / CONFIG) as temporary:
+            temporary.write_text(read.pretty_text)
+    plan = Plan(
+        type(network).__name__,
+        input_specs((torch.zeros(1, 3, *settings.schedule.crop_size),)),
+        provenance={"network": settings.network, "arguments": dict(settings.arguments), "seed": settings.seed},
+    )
+    keeper = None if held_out is None else BestWeights(held_out, plan, folder, settings.size, launched.device)
+    result = train_network(
+        network,
+        pairs,
+        settings.schedule,
+        processes=launched.world_size,
+        validate=keeper,
+        validate_every=settings.validate_every * max(len(pairs) // settings.schedule.batch_size, 1),
+        run_directory=folder,
+        checkpoint_every=settings.checkpoint_every,
+        keep_checkpoints=settings.keep_checkpoints,
+        resume=resume,
+        seed=settings.seed,
+        device=launched.device,
+        log_every=settings.log_every,
+        tensorboard=settings.tensorboard,
+        description=settings.name,
+    )
+    if launched.is_main:
+        save_weights(network, folder / "last.safetensors", {"network": settings.network})
+        if keeper is None:
+            save_model(network, plan, folder)
+        else:
+            load_into(network, load_state(folder / WEIGHTS), where=str(folder / WEIGHTS))
+    return result
+
+
+def start(settings: TrainingSettings) -> nn.Module:
+    """Returns the network as training finds it.
+
+    Raises:
+        WithinError: for an unknown network, or weights that do not fit.
+    """
+    with preserved_randomness():
+        seed_everything(settings.seed)
+        network = build(settings.network, **settings.arguments)
+    if settings.weights is not None:
+        load_weights(network, settings.weights)
+    if settings.transfer is not None:
+        load_all_but_logits(network, settings.transfer)
+    if settings.pretrained is not None:
+        if not isinstance(getattr(network, "encoder", None), nn.Module):
+            raise WithinError(f"{settings.network} has no encoder of its own", todo="give weights instead")
+        load_encoder(network.encoder, settings.pretrained)
+    return network
+
+
+def train_network(
+    network: nn.Module,
+    pairs: SegmentationPairs | TrainingCrops,
+    schedule: Schedule,
+    *,
+    processes: int = 1,
+    **options: Any,
+) -> TrainingResult:
+    """Trains a network in place.
+
+    Arguments:
+        network: maps images to class scores of their size.
+        pairs: what it is trained on, or a source of crops of it.
+        schedule: how.
+        processes: that share a batch.
+        options: further arguments of `within.core.train.fit`.
+
+    Raises:
+        WithinError: when the batch cannot be shared, and as `fit` does.
+    """
+    if schedule.batch_size % processes:
+        raise WithinError(
+            f"The batch size {schedule.batch_size} cannot be divided among {processes} processes",
+            todo="start a number of processes that divides it",
+        )
+    crops = pairs if isinstance(pairs, TrainingCrops) else training_crops(pairs, schedule)
+    steps = schedule.steps(len(crops))
+    return fit(
+        network,
+        crops,
+        iterations=steps,
+        batch_size=schedule.batch_size // processes,
+        **objective_of(schedule, crops.pairs),
+        ema=schedule.ema,
+        optimizer=schedule.optimizer,
+        schedule={"type": "CosineAnnealingLR", "T_max": steps, "eta_min_ratio": _least_ratio(schedule)},
+        parameter_options=_encoder_options(schedule),
+        clip_gradients=schedule.clip_gradients,
+        precision=schedule.precision,
+        channels_last=schedule.channels_last,
+        threads=schedule.threads,
+        workers=schedule.workers,
+        **options,
+    )
+
+
+def training_crops(pairs: SegmentationPairs, schedule: Schedule) -> TrainingCrops:
+    """Returns random crops of the images as the schedule wants them, which remember the decoded images."""
+    size = schedule.crop if isinstance(schedule.crop, int) else schedule.crop_size
+    low, high = schedule.scale
+    return TrainingCrops(pairs, size=size, scale=(low, high), brightness=schedule.brightness)
+
+
+def objective_of(schedule: Schedule, pairs: SegmentationPairs) -> dict[str, Any]:
+    """Returns what `fit` minimises: the loss, on every row and column of the labels or on every so many-th."""
+    loss, stride = loss_of(schedule, pairs), schedule.loss_stride
+    if stride == 1:
+        return {"loss": loss}
+
+    def objective(network: nn.Module, inputs: tuple[Tensor, ...], target: Tensor) -> dict[str, Tensor]:
+        scores = network.scores(*inputs) if hasattr(network, "scores") else network(*inputs)
+        return {"loss": loss(scores, target[:, stride // 2 :: stride, stride // 2 :: stride])}
+
+    return {"objective": objective}
+
+
+def loss_of(schedule: Schedule, pairs: SegmentationPairs) -> Callable[[Tensor, Tensor], Tensor]:
+    """Returns the loss of a schedule, with the classes of these images balanced where it says so."""
+    weights = class_weights(pairs.class_shares()) if schedule.balance else None
+    ignore = pairs.label_map.ignore
+    if schedule.loss == "boundary_aware_focal":
+        return BoundaryAwareFocal(ignore=ignore, weights=weights)
+
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(scores, labels, ignore=ignore, weights=weights)
+
+    return loss
+
+
+class BestWeights:
+    """A validation that keeps the weights with the best mIoU in the run directory, over interruptions too.
+
+    Arguments:
+        pairs: what is measured on.
+        plan: how the network was made.
+        folder: the run directory.
+        size: height and width at which the network works, or None.
+        device: where it is.
+    """
+
+    def __init__(
+        self, pairs: SegmentationPairs, plan: Plan, folder: Path, size: Any, device: str | torch.device
+    ) -> None:
+        self.pairs, self.plan, self.folder, self.device = pairs, plan, folder, device
+        self.size = None if size is None else (int(size[0]), int(size[1]))
+
+    def __call__(self, network: nn.Module) -> dict[str, float]:
+        """Returns mIoU (V0) and pixel accuracy in per cent."""
+        scores = evaluate(network, self.pairs, size=self.size, device=self.device, description="Validating").scores()
+        best = self.folder / BEST
+        before = float(json.loads(best.read_text())["mIoU"]) if best.is_file() else -1.0
+        figures = {"mIoU": 100 * scores.mean_iou, "pixel accuracy": 100 * scores.pixel_accuracy}
+        if figures["mIoU"] > before:
+            save_model(network, self.plan, self.folder)
+            write_json(best, figures)
+        return figures
+
+
+def _least_ratio(schedule: Schedule) -> float:
+    return min(schedule.least_rate / float(schedule.optimizer.get("lr", 1.0)), 1.0)
+
+
+def _encoder_options(schedule: Schedule) -> dict[str, Any] | None:
+    factor = schedule.encoder_factor
+    return None if factor == 1 else {"custom_keys": {".encoder.": {"lr_mult": factor, "decay_mult": factor}}}

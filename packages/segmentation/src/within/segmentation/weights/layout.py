@@ -1,0 +1,51 @@
+"""Loads a published checkpoint into a network of ours: rename, check every tensor, and only then copy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from within.core.checkpoint import load_into, load_tensors
+from within.core.errors import WithinError
+
+Renames = Sequence[tuple[str, str]]
+"""Regular expressions and their replacements, applied one after the other to each name."""
+
+
+def renamed(name: str, renames: Renames) -> str:
+    """Returns the name here of a tensor of a checkpoint."""
+    for pattern, replacement in renames:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def load_published(model: nn.Module, path: str | Path, renames: Renames) -> None:
+    """Copies all tensors of a checkpoint into a model, or none.
+
+    Arguments:
+        model: of this package.
+        path: a .safetensors file, or a torch file of plain tensors, with or without the `module.` of parallel training.
+        renames: from the checkpoint's names to the model's; names that are the model's already are left alone.
+
+    Raises:
+        WithinError: when the file is missing, damaged, or could run code; when tensors are missing, unexpected or of
+            another shape, as in a checkpoint of another depth, width, or number of classes; or when one holds NaN.
+    """
+    state = {}
+    for name, tensor in load_tensors(path).items():
+        _check_finite(name, tensor, path)
+        state[renamed(re.sub(r"^(module\.)+", "", name), renames)] = tensor
+    # Files from before PyTorch 0.4.1 have no counters of batches.
+    counters = {name: own for name, own in model.state_dict().items() if name.endswith(".num_batches_tracked")}
+    load_into(model, counters | state, where=str(path))
+
+
+def _check_finite(name: str, tensor: Tensor, path: str | Path) -> None:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise WithinError(
+            f"The weights of {name} hold NaN or infinity", where=str(path), todo="use a checkpoint from before that"
+        )

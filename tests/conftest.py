@@ -18,6 +18,10 @@ from jaxtyping import install_import_hook
 torch.set_num_threads(1)
 
 CHECKED = [f"within.lowlevel.{part}" for part in ("models", "losses", "metrics", "data")]
+CHECKED += [
+    f"within.segmentation.{part}"
+    for part in ("models", "losses", "metrics", "data", "augmentation", "boundary_distance", "label_map", "weights")
+]
 checker = ModuleType("within_tests_checker")
 checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # type: ignore[attr-defined]  # int passes for float
 sys.modules[checker.__name__] = checker

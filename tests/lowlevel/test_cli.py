@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 from within.core.cli import main
+from within.core.cli.options import height_width, read_settings
 from within.core.cost import Macs, PeakMemory
 from within.core.errors import WithinError
 from within.core.graph import trace
 from within.core.pruning import prune, save
 from within.lowlevel.cli import app
-from within.lowlevel.cli_options import height_width, read_settings
 from within.lowlevel.data import sample_image, write_image
 from within.lowlevel.eval import main as evaluate
 from within.lowlevel.models import build, example_inputs, names

@@ -1,7 +1,8 @@
 """The study of the bench `camvid`: a small SwiftNet on CamVid, pruned, from three starts, with three seeds.
 
-All networks start from one that was trained to imitate a published network for Cityscapes (ESPNetv2, MIT licence) on the
-training images of CamVid, as the published study starts from ImageNet and ADE20K. The random arm starts from nothing.
+All networks start from one that was trained to imitate a published network for Cityscapes (ESPNetv2, MIT licence) on
+the training images of CamVid, as the published study starts from ImageNet and ADE20K. The random arm starts from
+nothing.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from within.core.cli.options import cell, from_file, height_width, read_settings, show
 from within.core.cli.output import Json, console, print_json, standard_output_for_json
-from within.lowlevel.cli_options import cell, from_file, height_width, read_settings, show
 
 app = typer.Typer(
     help="Image restoration: networks that fit into memory.",

@@ -75,7 +75,8 @@ def evaluate(
         description: of the progress bar.
 
     Raises:
-        WithinError: when an image or label cannot be used, or the network has neither as many outputs as there are classes, nor one more, for void.
+        WithinError: when an image or label cannot be used, or the network has neither as many outputs as there are
+            classes, nor one more, for void.
     """
     if isinstance(forward, nn.Module):
         forward.eval()
@@ -84,7 +85,7 @@ def evaluate(
     matrix = ConfusionMatrix(classes, ignore=pairs.label_map.ignore)
     for index in track(range(len(pairs)), description):
         image, label = pairs.read(index)
-        with torch.inference_mode():
+        with torch.no_grad():
             scores = class_scores(forward, image[None].float().to(device), size=size)
         if scores.shape[1] not in (classes, classes + 1):  # one more is void
             raise WithinError(

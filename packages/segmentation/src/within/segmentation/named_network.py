@@ -23,7 +23,7 @@ from within.segmentation.models.espnet_v2 import ESPNetV2
 from within.segmentation.weights import load_espnet, load_espnet_v2
 from within.segmentation.weights.layout import load_published
 
-ATTRIBUTES = ("classes", "void_class", "size_multiple")
+ATTRIBUTES = ("classes", "void_class", "size_multiple", "fixed_size")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,5 +101,5 @@ def with_attributes(model: nn.Module, dense: nn.Module) -> nn.Module:
     """Gives a compressed network, which may be a graph module, what the dense one says of itself."""
     for name in ATTRIBUTES:
         if not hasattr(model, name):
-            setattr(model, name, getattr(dense, name))
+            setattr(model, name, getattr(dense, name, False))
     return model

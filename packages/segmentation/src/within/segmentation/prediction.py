@@ -60,7 +60,7 @@ def predict(
     multiple: int | None = None,
 ) -> Int64[Tensor, "batch height width"]:
     """Returns the class of every pixel; arguments and errors as for `class_scores`."""
-    with torch.inference_mode():
+    with torch.no_grad():
         return class_scores(forward, image, size=size, multiple=multiple).argmax(1)
 
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from within.core.errors import WithinError
-from within.core.graph import ChannelGroup, Graph
+from within.core.graph import ChannelGroup, Graph, trace
 from within.core.graph.producers import producers
-from within.core.pruning import PruneResult, prune
+from within.core.pruning import Plan, PruneResult, prune
+from within.segmentation.models.resnet_encoder import ResNetEncoder
 
 STAGES = (1, 2, 3, 4)
 ENCODER = "encoder"
@@ -31,6 +32,7 @@ def prune_stages(
     fraction: float = 0.5,
     *,
     importance: str = "filter_l1",
+    plan: Plan | None = None,
 ) -> PruneResult:
     """Cuts stages of a SwiftNet to a fraction of their widths.
 
@@ -40,15 +42,20 @@ def prune_stages(
         stages: numbers 1 to 4.
         fraction: of every width.
         importance: "filter_l1", the study's, or one of `prune`.
+        plan: the plan that made `model`, if it was already compressed.
 
     Raises:
         WithinError: when a stage does not exist, or as `prune` does.
     """
-    from within.core import trace
-
+    if not isinstance(getattr(model, "encoder", None), ResNetEncoder):
+        raise WithinError(
+            "Only a SwiftNet with a ResNet as its encoder is cut by stages",
+            where=type(model).__name__,
+            todo="give budgets instead",
+        )
     widths = stage_widths(trace(model, inputs), stages, fraction)
     chosen = filter_l1 if importance == "filter_l1" else importance
-    return prune(model, inputs, widths=widths, importance=chosen, protect=["logits"], step=1)
+    return prune(model, inputs, widths=widths, importance=chosen, protect=["logits"], step=1, plan=plan)
 
 
 def stage_widths(graph: Graph, stages: Sequence[int], fraction: float) -> dict[str, float]:
@@ -63,9 +70,7 @@ def stage_widths(graph: Graph, stages: Sequence[int], fraction: float) -> dict[s
             raise WithinError(f"There is no stage {stage!r}", todo="choose among 1, 2, 3 and 4")
         found = [group.name for group in graph.channel_groups() if _stage_of(graph, group) == stage]
         if not found:
-            raise WithinError(
-                f"Stage {stage} has no channels that may be cut", todo="take a SwiftNet with a ResNet as its encoder"
-            )
+            raise WithinError(f"Stage {stage} has no channels that may be cut", where="encoder")
         widths |= dict.fromkeys(found, float(fraction))
     return widths
 

@@ -79,7 +79,7 @@ def main(
         settings.schedule,
         processes=launched.world_size,
         validate=keeper,
-        validate_every=settings.validate_every * max(len(pairs) // settings.schedule.batch_size, 1),
+        validate_every=None if keeper is None else settings.validate_every * settings.schedule.rounds(len(pairs)),
         run_directory=folder,
         checkpoint_every=settings.checkpoint_every,
         keep_checkpoints=settings.keep_checkpoints,

@@ -65,7 +65,11 @@ class Schedule:
 
     def steps(self, items: int) -> int:
         """Returns the number of optimizer steps with so many training images."""
-        return self.iterations or (self.epochs or 0) * max(items // self.batch_size, 1)
+        return self.iterations or (self.epochs or 0) * self.rounds(items)
+
+    def rounds(self, items: int) -> int:
+        """Returns the number of steps in an epoch, the last incomplete batch left out."""
+        return max(items // self.batch_size, 1)
 
     @property
     def crop_size(self) -> tuple[int, int]:

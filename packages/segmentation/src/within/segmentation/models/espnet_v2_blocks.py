@@ -157,7 +157,7 @@ def _seen_at(scale: float, features: Tensor, layer: nn.Module) -> Tensor:
     """Applies a layer at another size: averages where the size shrinks, interpolates where it grows."""
     if scale == 1.0:
         return layer(features)
-    size = features.shape[-2:]
+    size = (features.shape[-2], features.shape[-1])
     height, width = (max(math.ceil(length * scale), LEAST_POOLED_SIZE) for length in size)
     if scale < 1.0:
         return resize(layer(F.adaptive_avg_pool2d(features, (height, width))), size)

@@ -1,4 +1,4 @@
-"""The unit of SwiftNet's decoder: batch normalisation, ReLU, convolution, in this order; and its bilinear upsampling."""
+"""The unit of SwiftNet's decoder: batch normalisation, ReLU, convolution, in this order; and bilinear resizing."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """ResNet as an encoder of segmentation: stage outputs before their last ReLU, and a batch norm for every pyramid level.
 
-He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016. The decoder begins with BatchNorm and ReLU,
-so it takes the sum of a stage's last block before its ReLU (Orsic, Kreso, Bevandic, Segvic: In Defense of Pre-trained
-ImageNet Architectures for Real-time Semantic Segmentation of Road-driving Images, CVPR 2019).
+He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016. The decoder begins with BatchNorm and
+ReLU, so it takes the sum of a stage's last block before its ReLU (Orsic, Kreso, Bevandic, Segvic: In Defense of
+Pre-trained ImageNet Architectures for Real-time Semantic Segmentation of Road-driving Images, CVPR 2019).
 """
 
 from __future__ import annotations

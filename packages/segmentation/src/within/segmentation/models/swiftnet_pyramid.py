@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -92,10 +93,12 @@ class SwiftNetPyramid(nn.Module):
     def _at_level(self, image: Tensor, level: int) -> Tensor:
         if level == 0:
             return image
-        return F.interpolate(image, scale_factor=0.5**level, mode="bicubic", align_corners=False)
+        height, width = image.shape[-2:]
+        size = (height // 2**level, width // 2**level)
+        return F.interpolate(image, size=size, mode="bicubic", align_corners=False)
 
     def _sum(self, first: Tensor, second: Tensor, image: Tensor) -> Tensor:
-        if first.shape != second.shape:
+        if not torch.compiler.is_exporting() and first.shape != second.shape:
             height, width = image.shape[-2:]
             raise WithinError(
                 f"Features of the pyramid meet at {tuple(first.shape[-2:])} and {tuple(second.shape[-2:])}",

@@ -32,6 +32,7 @@ class SwiftNetSingleScale(nn.Module):
     """
 
     size_multiple = 1
+    fixed_size = True  # in an exported file: the grids of the pooling follow the image's shape
     void_class: int | None = None
 
     def __init__(

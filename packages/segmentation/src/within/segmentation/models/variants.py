@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from within.segmentation.models.espnet import CAMVID_DEVIATION, CAMVID_MEAN, ESPNet
+from within.segmentation.models.espnet_v2 import ESPNetV2
 from within.segmentation.models.swiftnet_pyramid import SwiftNetPyramid
 from within.segmentation.models.swiftnet_single_scale import SwiftNetSingleScale
 
@@ -45,5 +47,22 @@ VARIANTS: Mapping[str, Variant] = _table(
         SwiftNetPyramid,
         {"depth": 34, "output_stride": 8, "classes": 150},
         "ADE20K val 33.89, 209.67 GMACs, 22 040 278 parameters",
+    ),
+    Variant(
+        "espnet_camvid",
+        ESPNet,
+        {
+            "classes": 11,
+            "q": 8,
+            "skip": "features_and_image",
+            "mean": CAMVID_MEAN,
+            "deviation": CAMVID_DEVIATION,
+        },
+        "CamVid test 55.64 (V1), class accuracy 68.30",
+    ),
+    *(Variant(f"espnet_q{q}", ESPNet, {"q": q}) for q in (3, 5, 8)),
+    *(
+        Variant(f"espnet_v2_s{scale}", ESPNetV2, {"scale": scale}, f"Cityscapes val {miou} at 1024x512")
+        for scale, miou in ((0.5, 53.9), (1.0, 60.1), (1.5, 63.8))
     ),
 )

@@ -1,4 +1,4 @@
-"""How the commands of `within lowlevel` read sizes and settings, and how they print a record."""
+"""How the commands of the domains read sizes and settings, and how they print a record."""
 
 from __future__ import annotations
 

@@ -1,0 +1,322 @@
+"""`within segmentation`: train, evaluate, compress, study, export and time segmentation networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from within.core.cli.options import from_file, height_width, read_settings, show
+from within.core.cli.output import Json, console, print_json, standard_output_for_json
+
+app = typer.Typer(
+    help="Semantic segmentation: SwiftNet and ESPNet, pruned and quantised for a device.",
+    epilog="Example: within segmentation networks",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+
+Config = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A configuration in Python.")]
+NeededConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration in Python.")]
+Network = Annotated[
+    str | None, typer.Option("--network", "-n", metavar="NAME", help="A variant (see `networks`) or a run directory.")
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Its weights, or a run directory.")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="CamVid, Cityscapes or ADE20K, laid out as published.")
+]
+Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Height and width at which the network works.")]
+Sizes = Annotated[list[str] | None, typer.Option("--size", metavar="HxW", help="May be given several times.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting or constructor argument; may be given several times."),
+]
+Run = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The run directory.")]
+Device = Annotated[str | None, typer.Option("--device", help="For instance cpu or cuda.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue where an interrupted run stopped.")]
+
+
+@app.command(epilog="Example: within segmentation train camvid.py --run runs/camvid --set schedule.epochs=40")
+def train(
+    config: NeededConfig,
+    run: Run = None,
+    resume: Resume = False,
+    device: Device = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network.
+
+    The run directory receives config.py, plan.json, model.safetensors (the best weights), training.json, logs and
+    checkpoints. Nested settings have dots: --set schedule.batch_size=8.
+    """
+    with standard_output_for_json(as_json):
+        from within.segmentation.train import main
+
+        result = main(config, run_directory=run, resume=resume, device=device, overrides=read_settings(settings))
+    record = {
+        "iterations": result.iterations,
+        "loss": result.losses[-1][1] if result.losses else None,
+        "metrics": dict(result.metrics[-1][1]) if result.metrics else {},
+        "seconds": result.seconds,
+        "resumed_from": result.resumed_from,
+        "run": str(result.checkpoint.parents[1]) if result.checkpoint else None,
+    }
+    show(record, as_json, "training")
+
+
+@app.command(
+    name="eval", epilog="Example: within segmentation eval -n espnet_camvid -w espnet.safetensors --data camvid"
+)
+def evaluate(
+    config: Config = None,
+    network: Network = None,
+    weights: Weights = None,
+    data: Data = None,
+    split: Annotated[str | None, typer.Option("--split", help="Part of the data set; val by default.")] = None,
+    size: Size = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", metavar="NAMES", help="Of the network's outputs, where their order is another."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="First images only.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Keep the predictions as PNG.")] = None,
+    device: Device = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure mean intersection over union on your images.
+
+    Give a configuration, or --network, --weights and --data. Void pixels are treated in all three conventions: V0 void
+    ignored, V1 void pixels count as false alarms, V2 void predictions are dropped too.
+    """
+    given = {
+        "network": network, "weights": weights, "data": data, "split": split, "limit": limit, "save": save,
+        "size": None if size is None else height_width(size), "device": device,
+        "classes": None if classes is None else [name.strip() for name in classes.split(",")],
+        "arguments": read_settings(settings) or None,
+    }  # fmt: skip
+    with standard_output_for_json(as_json):
+        from within.segmentation.eval import main
+
+        found = main(config if from_file(config, given) and config is not None else given)
+    if as_json:
+        print_json(found.to_json())
+        return
+    scores = {void: found.scores(void) for void in ("V0", "V1", "V2")}
+    table = Table("class", title=escape(f"{found.label_map.name}, {found.images} images: IoU in per cent"))
+    for void in scores:
+        table.add_column(void, justify="right")
+    for number, name in enumerate(found.label_map.classes):
+        cells = (each.class_iou[number] for each in scores.values())
+        table.add_row(name, *("absent" if value != value else f"{100 * value:.2f}" for value in cells))
+    first = scores["V0"]
+    table.add_section()
+    table.add_row(f"mean of {first.classes_present}", *(f"{100 * each.mean_iou:.2f}" for each in scores.values()))
+    table.add_row("pixel accuracy", *(f"{100 * each.pixel_accuracy:.2f}" for each in scores.values()))
+    table.add_row("mean class accuracy", *(f"{100 * each.mean_class_accuracy:.2f}" for each in scores.values()))
+    console().print(table)
+
+
+@app.command(
+    epilog="Example: within segmentation compress -n runs/camvid --data camvid --stages 1,2,3,4 --size 256x512"
+)
+def compress(
+    config: Config = None,
+    network: Network = None,
+    weights: Weights = None,
+    data: Data = None,
+    stages: Annotated[
+        str | None, typer.Option("--stages", metavar="1,2", help="Cut these stages to --fraction of their widths.")
+    ] = None,
+    fraction: Annotated[float | None, typer.Option("--fraction", metavar="F", help="One half by default.")] = None,
+    size: Size = None,
+    run: Run = None,
+    resume: Resume = False,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Cut, fine-tune and quantise a network, and report what it costs and what it gains.
+
+    Give a configuration, or --network, --weights and --data; nothing is cut without --stages. Settings have dots:
+    --set fine_tuning.epochs=20, --set budgets.macs=0.5.
+    """
+    given: dict[str, Any] = {
+        "network": network, "weights": weights, "data": data, "fraction": fraction,
+        "stages": None if stages is None else _numbers(stages), "size": None if size is None else height_width(size),
+    }  # fmt: skip
+    described = from_file(config, given)
+    with standard_output_for_json(as_json):
+        from within.core.report import print_report
+        from within.core.report.write import PAGE, metrics
+        from within.segmentation.compress import main
+
+        chosen = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
+        chosen = {key: value for key, value in chosen.items() if value is not None}
+        asked: Any = config if described else chosen
+        result = main(asked, run_directory=run, resume=resume, overrides=read_settings(settings))
+    page = (result.folder / PAGE).resolve()
+    if as_json:
+        print_json({"run": str(result.folder), "report": str(page), "metrics": metrics(result.content)})
+        return
+    print_report(result.content, console())
+    console().print(f"Report: {page}", soft_wrap=True)
+
+
+@app.command(epilog="Example: within segmentation study camvid_study.py --run runs/study")
+def study(
+    config: NeededConfig,
+    run: Run = None,
+    device: Device = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train a dense network and its pruned forms from three starts: rewound (LTH), trained on (FT), random (RI).
+
+    What is finished in the run directory is not done again, so an interrupted study continues.
+    """
+    with standard_output_for_json(as_json):
+        from dataclasses import asdict
+
+        from within.segmentation.study import main, table
+
+        folder, results = main(config, run_directory=run, device=device, overrides=read_settings(settings))
+    if as_json:
+        print_json({"run": str(folder), "networks": [asdict(each) for each in results]})
+        return
+    _print_table(table(results))
+
+
+@app.command(epilog="Example: within segmentation export runs/half half.onnx --size 512x1024 --size 256x512")
+def export(
+    target: Annotated[str, typer.Argument(metavar="NETWORK", help="A run directory, or a variant.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The ONNX file.")],
+    weights: Weights = None,
+    size: Sizes = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8 bits; needs --data.")] = False,
+    data: Data = None,
+    images: Annotated[int | None, typer.Option("--images", help="To calibrate on; 32 by default.")] = None,
+    device_target: Annotated[
+        str | None, typer.Option("--target", help="cpu (unsigned activations) or tensorrt (signed).")
+    ] = None,
+    opset: Annotated[int, typer.Option("--opset", help="Version of the ONNX operator set.")] = 20,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Write a network as ONNX, verified against it.
+
+    Scores are resized bilinearly, never by nearest neighbour. SwiftNets of one scale get a file for each --size.
+    """
+    with standard_output_for_json(as_json):
+        from within.segmentation.export import main
+
+        found = main(
+            {
+                "network": target, "weights": weights, "arguments": read_settings(settings) or None, "output": output,
+                "sizes": None if size is None else [height_width(each) for each in size], "opset": opset,
+                "int8": int8, "data": data, "images": images, "target": device_target,
+            }
+        )  # fmt: skip
+    if as_json:
+        print_json({"files": [each.to_json() for each in found]})
+        return
+    for each in found:
+        sizes = "x".join(map(str, each.size)) + ("" if each.fixed else " and other sizes")
+        unit = "units of the scores' grid" if each.int8 else "of the largest score"
+        console().print(
+            f"Wrote {each.path}, {each.file_bytes / 2**20:.2f} MiB, for {sizes}: largest difference "
+            f"{each.largest_difference:.1e} {unit}, the same class in {each.argmax_agreement:.3%} of the pixels",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+@app.command(epilog="Example: within segmentation bench swiftnet_pyramid_rn18 --size 256x512 --stages 1,2")
+def bench(
+    target: Annotated[str, typer.Argument(metavar="NETWORK", help="A SwiftNet on a ResNet, or a run directory.")],
+    weights: Weights = None,
+    size: Annotated[str, typer.Option("--size", metavar="HxW", help="Of the full image.")] = "256x512",
+    stages: Annotated[str, typer.Option("--stages", metavar="1,2", help="Cut for the pruned rows.")] = "1,2,3,4",
+    fraction: Annotated[float, typer.Option("--fraction", metavar="F", help="Of their widths.")] = 0.5,
+    runtime: Annotated[str, typer.Option("--runtime", help="onnxruntime, openvino, eager, ...")] = "onnxruntime",
+    repeats: Annotated[int, typer.Option("--repeats", help="Rounds of measurement.")] = 20,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Time every block of the encoder at every level of the image pyramid, dense and pruned, and fit a latency model.
+
+    Thread CPU time of one thread, networks in turns. In brackets: the model's error, as fitted and foretold from the
+    other cells.
+    """
+    with standard_output_for_json(as_json):
+        from dataclasses import asdict
+
+        import torch
+
+        from within.segmentation.levels import as_table, latency_table
+        from within.segmentation.named_network import open_network
+        from within.segmentation.stage_pruning import prune_stages
+
+        dense = open_network(target, weights=weights, arguments=read_settings(settings)).model.eval()
+        at = height_width(size)
+        pruned = prune_stages(dense, (torch.zeros(1, 3, *at),), _numbers(stages), fraction).model
+        half = prune_stages(dense, (torch.zeros(1, 3, *at),), _numbers(stages), (1 + fraction) / 2).model
+        networks = {"dense": dense, f"{(1 + fraction) / 2:.0%}": half, f"{fraction:.0%}": pruned}
+        cells = latency_table(networks, at, runtime=runtime, repeats=repeats)
+    if as_json:
+        print_json({"size": list(at), "runtime": runtime, "cells": [asdict(cell) for cell in cells]})
+        return
+    _print_table(as_table(cells))
+
+
+@app.command(epilog="Example: within segmentation networks --size 1024x2048")
+def networks(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Only these.")] = None,
+    size: Annotated[str, typer.Option("--size", metavar="HxW", help="Count at this image size.")] = "512x1024",
+    as_json: Json = False,
+) -> None:
+    """List the networks with their parameters, multiply-accumulates and peak memory."""
+    at = height_width(size)
+    with standard_output_for_json(as_json):
+        from within.segmentation.network_table import table_rows
+
+        rows = table_rows(names, at)
+    if as_json:
+        print_json({"size": list(at), "networks": rows})
+        return
+    table = Table(title=f"at {at[0]} x {at[1]}")
+    for heading in ("name", "parameters", "GMACs", "GMACs, thop 2019", "peak memory, MiB", "published"):
+        table.add_column(heading, justify="left" if heading in ("name", "published") else "right")
+    for row in rows:
+        table.add_row(
+            str(row["name"]), f"{row['parameters']:,}",
+            *(f"{row[key] / 1e9:.3f}" for key in ("macs", "macs_thop_2019")),
+            f"{row['peak_memory'] / 2**20:.1f}", str(row["published"]),
+        )  # fmt: skip
+    console().print(table)
+
+
+def _numbers(text: str) -> list[int]:
+    from within.core.errors import WithinError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise WithinError(f"{text!r} is no list of stages", where="--stages", todo="write for instance 1,2") from None
+
+
+def _print_table(found: Any) -> None:
+    table = Table(title=escape(found.title), caption=escape(found.note))
+    for position, column in enumerate(found.columns):
+        table.add_column(column, justify="left" if position < 2 else "right")
+    for row in found.rows:
+        table.add_row(
+            *(escape(f"{cell:,}" if isinstance(cell, int) else "" if cell is None else str(cell)) for cell in row)
+        )
+    console().print(table)

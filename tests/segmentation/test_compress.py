@@ -9,8 +9,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-
 from tests.segmentation.segmentation_data import ARGUMENTS, small_data
+
 from within.core.errors import WithinError
 from within.segmentation.compress import main as compress
 from within.segmentation.data import find_dataset
@@ -28,23 +28,23 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("segmentation")
     data = small_data(folder / "data", val=2)
     schedule = {**SCHEDULE, "iterations": 20, "optimizer": {"type": "AdamW", "lr": 5e-3}, "encoder_factor": 1.0}
-    settings = {"name": "x", "network": "swiftnet_rn18", "arguments": ARGUMENTS, "data": str(data), "schedule": schedule}
-    train({**settings, "validation_split": None}, run_directory=folder / "run")
+    settings = {"name": "x", "network": "swiftnet_rn18", "arguments": ARGUMENTS, "data": str(data)}
+    train({**settings, "schedule": schedule, "validation_split": None}, run_directory=folder / "run")
     return folder
 
 
 @pytest.fixture(scope="module")
 def job(trained):
     given = {
-        "network": str(trained / "run"), "data": str(trained / "data"), "stages": [1, 2], "size": SIZE, "calibration": 3,
-        "fine_tuning": SCHEDULE, "fp16": True,
+        "network": str(trained / "run"), "data": str(trained / "data"), "stages": [1, 2], "size": SIZE,
+        "calibration": 3, "fine_tuning": SCHEDULE, "fp16": True,
     }  # fmt: skip
     return compress(given, run_directory=trained / "half")
 
 
 def test_the_run_directory_holds_all_and_reopens_as_the_same_network(job):
     names = {path.name for path in job.folder.iterdir()}
-    assert {"config.py", "plan.json", "model.safetensors", "model.onnx", "int8.onnx", "metrics.json", "report.html"} <= names
+    assert {"config.py", "plan.json", "model.safetensors", "model.onnx", "int8.onnx", "metrics.json"} <= names
     image = 255 * torch.rand(1, 3, *SIZE)
     torch.testing.assert_close(open_network(job.folder).model.eval()(image), job.model(image))
     assert job.model.encoder.conv.out_channels == 4

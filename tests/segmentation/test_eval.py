@@ -1,4 +1,4 @@
-"""Evaluation: one matrix at the labels' size, whatever size the network works at, and clear words for what cannot be."""
+"""Evaluation: one matrix at the labels' size, whatever size the network works at, and clear words for bad input."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from tests.segmentation.segmentation_data import ARGUMENTS, small_data
+
 from within.core.errors import WithinError
 from within.core.pruning import apply, read_plan
 from within.segmentation import study as study_module

@@ -76,7 +76,7 @@ def schedule(steps: int) -> Schedule:
         brightness=0.3,
         optimizer={"type": "AdamW", "lr": 1e-3, "weight_decay": 1e-4},
         encoder_factor=0.5,
-        balance=True,
+        balance=1.1,
         loss_stride=2,
         clip_gradients=5.0,
         precision="bfloat16",

@@ -187,7 +187,8 @@ def objective_of(schedule: Schedule, pairs: SegmentationPairs) -> dict[str, Any]
 
 def loss_of(schedule: Schedule, pairs: SegmentationPairs) -> Callable[[Tensor, Tensor], Tensor]:
     """Returns the loss of a schedule, with the classes of these images balanced where it says so."""
-    weights = class_weights(pairs.class_shares()) if schedule.balance else None
+    offset = schedule.balance
+    weights = None if offset is None else class_weights(pairs.class_shares(), offset=offset)
     ignore = pairs.label_map.ignore
     if schedule.loss == "boundary_aware_focal":
         return BoundaryAwareFocal(ignore=ignore, weights=weights)

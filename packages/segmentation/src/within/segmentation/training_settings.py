@@ -29,7 +29,7 @@ class Schedule:
         encoder_factor: of learning rate and weight decay in the encoder.
         least_rate: learning rate at the end of the cosine.
         loss: "cross_entropy" or "boundary_aware_focal".
-        balance: weight classes by 1 / ln(1.1 + share).
+        balance: c of the weight 1 / ln(c + share) of each class: 1.02 for much, 1.1 for less; None for equal weights.
         loss_stride: compare scores with every so many-th row and column of the labels only, which is faster.
         ema: decay of the exponential moving average of the weights, which is what comes out of training.
         clip_gradients: largest norm of all gradients together.
@@ -48,7 +48,7 @@ class Schedule:
     encoder_factor: float = 0.25
     least_rate: float = 1e-6
     loss: Literal["cross_entropy", "boundary_aware_focal"] = "cross_entropy"
-    balance: bool = False
+    balance: float | None = None
     loss_stride: int = 1
     ema: float | None = None
     clip_gradients: float | None = None

@@ -32,6 +32,7 @@ $(STAMP):
 	@rm -f $(VENV)/.stamp-*
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PACKAGES:%=-e packages/%) -e ".[dev,docs]"
+	@$(BIN)/python -c 'import yapf'  # it stores its grammar on first use: two test workers doing so at once would collide
 	@touch $@
 
 $(PARTNERS_STAMP): $(STAMP)

@@ -16,6 +16,7 @@ from within.core.errors import WithinError
 from within.core.train import BatchSource
 from within.segmentation.augmentation import (
     random_brightness,
+    random_colour,
     random_crop_and_scale,
     random_horizontal_flip,
     random_square_crop_and_scale,
@@ -137,6 +138,20 @@ def test_brightness_is_one_factor_an_image(seed, strength):
     bright = random_brightness(torch.full((64, 3, 1, 1), 250.0), generator(seed), strength=1.0)
     assert bright.max() == 255
     assert bright.min() >= 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), strength=st.floats(0, 1))
+def test_colour_changes_keep_mean_gray_and_the_gray_of_gray_images(seed, strength):
+    """Catches factors by pixel, saturation that changes brightness, and channels in another order."""
+    images = torch.randint(110, 146, (4, 3, 5, 5), generator=generator(seed)).float()
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    changed = random_colour(images, generator(seed), strength=strength)
+    torch.testing.assert_close((changed * luma).sum(1).mean((1, 2)), (images * luma).sum(1).mean((1, 2)))
+    gray = images[:, :1].expand_as(images)
+    changed = random_colour(gray, generator(seed), strength=strength)
+    torch.testing.assert_close(changed, changed[:, :1].expand_as(changed), atol=1e-3, rtol=0)
+    torch.testing.assert_close(random_colour(images, generator(seed), strength=0.0), images)
 
 
 def test_impossible_crops_are_refused():

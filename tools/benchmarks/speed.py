@@ -23,12 +23,13 @@ import torch
 from tools.benchmarks.networks.real import cifar_images
 from tools.benchmarks.networks.speed_images import enlarge
 from tools.benchmarks.networks.speed_networks import SIZE, dense_network, pruned_network
+from tools.benchmarks.networks.timed_series import timed_series
 from tools.benchmarks.peers import model_optimizer, nncf_openvino, onnxruntime_static, torchao_pt2e
 from tools.benchmarks.peers.peer import Peer, Subject
 from torch import Tensor, fx
 
 from within.core.bench import BenchResult
-from within.core.device import Session, export_onnx, measure, runtime
+from within.core.device import Session, export_onnx, runtime
 from within.core.device.measure import ratio_of
 from within.core.errors import WithinError
 from within.core.progress import track
@@ -85,7 +86,7 @@ def run(full: bool = False) -> BenchResult:
                 session = runtime(OPENVINO, precision=None).load(onnx)
                 sessions[Key(name, f"{precision}, no hint", OPENVINO)] = session
         gc.collect()
-        times = _times(sessions, calibration[0], 4 if full else 1)
+        times = timed_series(sessions, calibration[0], series=SERIES * (4 if full else 1), rounds=ROUNDS)
     limits = {"dense": len(images) if full else DENSE_IMAGES, "half widths": len(images)}
     answers = _answers(sessions, images, limits)
     return _result(times, answers, labels, missing, agreement, precision, full)
@@ -140,18 +141,6 @@ def _agreement(simulated: fx.GraphModule, file: Path, images: Tensor) -> dict[st
             "images": len(images),
         }
     return found
-
-
-def _times(sessions: Mapping[Key, Session], image: Tensor, times: int) -> dict[Key, np.ndarray]:
-    """Returns CPU seconds of each round; the series lie apart from each other in time."""
-    keys = {str(number): key for number, key in enumerate(sessions)}
-    samples: dict[Key, list[np.ndarray]] = {key: [] for key in sessions}
-    for series in track(range(SERIES * times), "Timing"):
-        loaded = {number: sessions[key] for number, key in keys.items()}
-        timings = measure(loaded, (image,), repeats=ROUNDS, seed=series)
-        for number, key in keys.items():
-            samples[key].append(np.array(timings[number].samples))
-    return {key: np.concatenate(parts) for key, parts in samples.items()}
 
 
 def _answers(sessions: Mapping[Key, Session], images: Tensor, limits: Mapping[str, int]) -> dict[Key, Tensor]:

@@ -22,6 +22,7 @@ Crop = UInt8[Tensor, "3 crop_height crop_width"]
 CropLabel = UInt8[Tensor, "crop_height crop_width"]
 
 MEAN_COLOUR = (73.15, 82.90, 72.3)  # of Cityscapes, as SwiftNet subtracts it
+LUMA = (0.299, 0.587, 0.114)  # gray of red, green and blue: ITU-R BT.601
 
 
 def random_horizontal_flip(image: Image, label: Label, generator: torch.Generator) -> tuple[Image, Label]:
@@ -91,6 +92,22 @@ def random_brightness(
     """Returns each image times a factor ~ U(1 - strength, 1 + strength), clamped to 0..255."""
     factors = torch.rand(len(images), 1, 1, 1, generator=generator).mul_(2).sub_(1).mul_(strength).add_(1)
     return (images * factors).clamp_(0, 255)
+
+
+def random_colour(
+    images: Float[Tensor, "batch 3 height width"], generator: torch.Generator, *, strength: float
+) -> Float[Tensor, "batch 3 height width"]:
+    """Returns each image with its contrast and its saturation times factors ~ U(1 - strength, 1 + strength).
+
+    Contrast is the distance from the image's mean gray, saturation that from each pixel's own gray; clamped to 0..255.
+    """
+    contrast, saturation = (
+        torch.rand(2, len(images), 1, 1, 1, generator=generator).mul_(2).sub_(1).mul_(strength).add_(1)
+    )
+    gray = (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    mean = gray.mean((2, 3), keepdim=True)
+    coloured = gray + (images - gray) * saturation
+    return (mean + (coloured - mean) * contrast).clamp_(0, 255)
 
 
 def check_crop(size: tuple[int, int], scale: tuple[float, float]) -> None:

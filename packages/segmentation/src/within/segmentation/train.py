@@ -169,7 +169,7 @@ def training_crops(pairs: SegmentationPairs, schedule: Schedule) -> TrainingCrop
     """Returns random crops of the images as the schedule wants them, which remember the decoded images."""
     size = schedule.crop if isinstance(schedule.crop, int) else schedule.crop_size
     low, high = schedule.scale
-    return TrainingCrops(pairs, size=size, scale=(low, high), brightness=schedule.brightness)
+    return TrainingCrops(pairs, size=size, scale=(low, high), brightness=schedule.brightness, colour=schedule.colour)
 
 
 def objective_of(schedule: Schedule, pairs: SegmentationPairs) -> dict[str, Any]:

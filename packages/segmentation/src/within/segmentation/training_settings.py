@@ -24,7 +24,7 @@ class Schedule:
         batch_size: items a step, over all processes together.
         crop: side of a square crop, or height and width.
         scale: range of the box that is cut out and resized to the crop, as a factor of the crop's size.
-        brightness: largest relative change of brightness.
+        brightness, colour: largest relative change of brightness, and of contrast and saturation.
         optimizer: class of torch.optim and its arguments.
         encoder_factor: of learning rate and weight decay in the encoder.
         least_rate: learning rate at the end of the cosine.
@@ -42,6 +42,7 @@ class Schedule:
     crop: int | Sequence[int] = 768
     scale: Sequence[float] = (0.5, 2.0)
     brightness: float = 0.0
+    colour: float = 0.0
     optimizer: Mapping[str, Any] = field(
         default_factory=lambda: {"type": "Adam", "lr": 4e-4, "betas": (0.9, 0.99), "weight_decay": 1e-4}
     )

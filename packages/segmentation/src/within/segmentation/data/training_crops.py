@@ -12,6 +12,7 @@ from within.segmentation.augmentation import (
     MEAN_COLOUR,
     check_crop,
     random_brightness,
+    random_colour,
     random_crop_and_scale,
     random_horizontal_flip,
 )
@@ -27,6 +28,7 @@ class TrainingCrops:
         scale: range of the size of the box that is cut, relative to `size`.
         flip: mirror left to right with probability 1/2.
         brightness: strength of `random_brightness`; 0 for none.
+        colour: strength of `random_colour`; 0 for none.
         mean: colour around images that are smaller than the box.
         cache_bytes: decoded images are kept in memory up to this much, in each process that prepares batches, and
             those beyond it are decoded at every visit; 0 keeps none.
@@ -43,10 +45,12 @@ class TrainingCrops:
         scale: tuple[float, float] = (0.5, 2.0),
         flip: bool = True,
         brightness: float = 0.0,
+        colour: float = 0.0,
         mean: tuple[float, float, float] = MEAN_COLOUR,
         cache_bytes: int = 2**30,
     ) -> None:
-        self.pairs, self.scale, self.flip, self.brightness, self.mean = pairs, scale, flip, brightness, mean
+        self.pairs, self.scale, self.flip, self.mean = pairs, scale, flip, mean
+        self.brightness, self.colour = brightness, colour
         self.size = (size, size) if isinstance(size, int) else size
         check_crop(self.size, scale)
         self._free = cache_bytes
@@ -72,6 +76,8 @@ class TrainingCrops:
         images = torch.stack([image for image, _ in crops]).float()
         if self.brightness:
             images = random_brightness(images, generator, strength=self.brightness)
+        if self.colour:
+            images = random_colour(images, generator, strength=self.colour)
         return images, torch.stack([label for _, label in crops]).long()
 
     def _crop(self, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

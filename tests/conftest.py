@@ -13,9 +13,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start,
 import pytest
 import torch
 from beartype import BeartypeConf, beartype
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
+settings.register_profile("repeatable", derandomize=True)  # `--hypothesis-profile=default` looks for new examples
+settings.load_profile("repeatable")
 
 CHECKED = [f"within.lowlevel.{part}" for part in ("models", "losses", "metrics", "data")]
 CHECKED += [

@@ -85,3 +85,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         pack({"w": torch.ones(3, 3), "z": torch.zeros(2, dtype=torch.complex64)}, tmp_path / "packed")
     assert (tmp_path / "packed").read_bytes() == before
     assert list(tmp_path.iterdir()) == [tmp_path / "packed"]
+
+
+def test_parts_of_one_storage_are_not_each_other(tmp_path):
+    """Catches the second half of a tensor read back as its first, and an empty tensor in another's type."""
+    first, second = torch.randn(8, 3).chunk(2)
+    state = {"first": first, "second": second, "again": first, "none": torch.empty(0, 4)}
+    state["half"] = torch.empty(0, 4, dtype=torch.float16)
+    pack(state, tmp_path / "packed", PackSettings(bits=None))
+    found = unpack(tmp_path / "packed")
+    assert all(same_bits(found[name], value) for name, value in state.items())
+    assert same_bits(pack(state, tmp_path / "shared", PackSettings(bits=8)).state["second"], second)

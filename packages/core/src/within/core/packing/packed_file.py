@@ -82,7 +82,7 @@ def write_packed(
     entries: list[_Entry] = []
     encoded: list[EncodedTensor] = []
     accounts: list[TensorAccount] = []
-    stored: dict[tuple[int, tuple[int, ...], tuple[int, ...]], int] = {}
+    stored: dict[tuple[object, ...], int] = {}
     for index, (name, tensor) in enumerate(state.items()):
         type_code = _type_code(name, tensor)
         key = storage_key(tensor)
@@ -123,9 +123,10 @@ def read_packed(path: str | Path) -> dict[str, Tensor]:
         raise WithinError(f"The packed file announces what cannot be: {error}", where=str(path)) from error
 
 
-def storage_key(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """Returns what two names of one tensor have in common."""
-    return tensor.untyped_storage().data_ptr(), tuple(tensor.shape), tuple(tensor.stride())
+def storage_key(tensor: Tensor) -> tuple[object, ...]:
+    """Returns what two names of one tensor have in common; views of other parts or types of its storage are others."""
+    place = tensor.data_ptr() if tensor.numel() else id(tensor)  # without elements there is no memory to share
+    return place, tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
 
 
 def _read(data: bytes) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ def allocate(
     most = float(gain @ top)
     if required > most * (1 + 1e-12):
         raise _too_much(required, most, gain * top, group_names)
-    if required <= 0 or most == 0:
+    if required < np.finfo(np.float64).tiny or most == 0:  # below that, shares of it are no numbers any more
         fractions, multiplier = np.zeros(s.size), 0.0
     else:
         fractions, multiplier = (_quadratic if form == "quadratic" else _linear)(s, gain, top, min(required, most))

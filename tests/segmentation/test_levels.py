@@ -1,0 +1,53 @@
+"""The latency table by block and level: a fit that is one, and cells that add up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from within.core.errors import WithinError
+from within.segmentation.levels import FORWARD, STEM, BlockModel, Cell, as_table, latency_table
+from within.segmentation.models import SwiftNetPyramid, build
+
+
+def cell(macs: float, size: float, milliseconds: float) -> Cell:
+    return Cell("x", 0, "b1", round(macs), round(size), milliseconds, 0.0)
+
+
+def test_the_fit_finds_the_model_that_made_the_times():
+    """Also the floor, below which a block does not get faster however narrow it is."""
+    generator = np.random.default_rng(0)
+    true = BlockModel(2e-9, 3e-8, 0.05, 0.6)
+    works = generator.uniform((1e7, 1e5), (1e9, 1e7), (20, 2))
+    cells = [cell(*work, true(cell(*work, 1.0))) for work in works]
+    assert sum(each.milliseconds == 0.6 for each in cells) > 1
+    found = BlockModel.fit(cells)
+    assert max(abs(found(each) / each.milliseconds - 1) for each in cells) < 1e-3
+
+
+def test_no_coefficient_is_negative():
+    """Time that falls with work would foretell nonsense outside the cells."""
+    cells = [cell(1e8, 1e6, 3.0), cell(2e8, 2e6, 2.0), cell(4e8, 3e6, 1.0), cell(8e8, 5e6, 0.9)]
+    found = BlockModel.fit(cells)
+    assert min(found.a, found.b, found.c, found.floor) >= 0
+
+
+def test_every_block_of_every_network_at_every_level():
+    networks = {"a": SwiftNetPyramid(3, depth=(1, 1, 1, 1), width=8, features=8, levels=2).eval()}
+    networks["b"] = SwiftNetPyramid(3, depth=(1, 1, 1, 1), width=16, features=8, levels=2).eval()
+    cells = latency_table(networks, (64, 64), levels=2, repeats=2)
+    assert len(cells) == 2 * 2 * 6
+    assert {each.block for each in cells} == {STEM, "b1", "b2", "b3", "b4", FORWARD}
+    work = {(each.network, each.level, each.block): each.macs for each in cells}
+    blocks = (STEM, "b1", "b2", "b3", "b4")
+    assert work["a", 0, FORWARD] == sum(work["a", 0, block] for block in blocks)
+    assert work["b", 0, "b2"] == 4 * work["b", 1, "b2"]
+    assert all(each.fitted is not None for each in cells if each.block != FORWARD)
+    assert len(as_table(cells).rows) == 4
+
+
+def test_sizes_and_networks_that_cannot_be():
+    with pytest.raises(WithinError, match="multiples of 128"):
+        latency_table({"a": build("swiftnet_pyramid_rn18")}, (96, 128))
+    with pytest.raises(WithinError, match="SwiftNet on a ResNet"):
+        latency_table({"a": build("espnet_q3")}, (128, 128))

@@ -28,7 +28,7 @@ ARGUMENTS: dict[str, Any] = {
 }
 SIZE = (240, 320)  # at which the networks work; labels and scores are 360 x 480
 SEEDS = (0, 1, 2)
-PRETRAINING_STEPS, STEPS = 2400, 900
+PRETRAINING_STEPS, STEPS = 2400, 1500
 
 
 def segmentation_data() -> Path:
@@ -51,10 +51,12 @@ def schedule(steps: int) -> Schedule:
         crop=SIZE,
         scale=(0.85, 1.6),
         brightness=0.3,
+        colour=0.4,
         optimizer={"type": "AdamW", "lr": 2e-3, "weight_decay": 1e-4},
         encoder_factor=1.0,
-        balance=1.1,
+        balance=1.05,
         loss_stride=2,
+        ema=0.99,
         clip_gradients=5.0,
         precision="bfloat16",
         threads=1,

@@ -12,10 +12,12 @@ schedule = dict(
     crop=(240, 320),
     scale=(0.85, 1.6),
     brightness=0.3,
+    colour=0.4,
     optimizer=dict(type="AdamW", lr=2e-3, weight_decay=1e-4),
     encoder_factor=1.0,
     balance=1.05,
     loss_stride=2,
+    ema=0.99,
     clip_gradients=5.0,
     precision="bfloat16",
 )

@@ -125,7 +125,7 @@ def test_networks_are_found_by_every_kind_of_name(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"networks": "unet"}, "no key named 'networks'"),
+        ({"networks": "unet"}, "no setting 'networks'"),
         ({"output": None}, "where the ONNX file goes"),
         ({"output": "net.pt"}, "must end in .onnx"),
         ({"size": (33, 40)}, "multiples of 2, not 33 x 40"),

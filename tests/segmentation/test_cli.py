@@ -71,7 +71,7 @@ def test_compress_prints_its_report(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["eval", "-n", "swiftnet_rn18"], "which images"),
+        (["eval", "-n", "swiftnet_rn18"], "'data' is missing"),
         (["eval", "-n", "swiftnet", "--data", "."], "data sets of segmentation"),
         (["compress", "-n", "swiftnet_rn18", "--data", ".", "--stages", "one"], "no list of stages"),
         (["train", "nowhere.py"], "no such configuration"),

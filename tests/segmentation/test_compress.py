@@ -47,7 +47,7 @@ def test_the_run_directory_holds_all_and_reopens_as_the_same_network(job):
     assert {"config.py", "plan.json", "model.safetensors", "model.onnx", "int8.onnx", "metrics.json"} <= names
     image = 255 * torch.rand(1, 3, *SIZE)
     torch.testing.assert_close(open_network(job.folder).model.eval()(image), job.model(image))
-    assert job.model.encoder.conv.out_channels == 4
+    assert job.model.encoder.stem.conv.out_channels == 4
 
 
 def test_the_report_shows_quality_pictures_sensitivity_and_what_stayed_in_float(job):

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from within.core import Macs, Params, prune, trace
 from within.core.errors import WithinError
-from within.segmentation.models.espnet import CAMVID_DEVIATION, CAMVID_MEAN, ESPNet
+from within.segmentation.models.espnet import ESPNet
 from within.segmentation.models.espnet_blocks import DILATIONS, ESPModule
+from within.segmentation.models.normalisation import CAMVID_DEVIATION, CAMVID_MEAN
 from within.segmentation.weights import load_espnet
 
 # Cityscapes: 19 classes and void at 512x1024. MACs as an independent count by hooks gives them: output elements of each

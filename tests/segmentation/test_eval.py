@@ -100,5 +100,5 @@ def test_the_published_checkpoint_through_the_configuration(data):
         "limit": 2,
     }
     assert evaluate_config(given).scores().pixel_accuracy > 0.9
-    with pytest.raises(WithinError, match="There is no key named 'sise'"):
+    with pytest.raises(WithinError, match="There is no setting 'sise'"):
         evaluate_config({**given, "sise": (1, 1)})

@@ -6,30 +6,34 @@ import numpy as np
 import pytest
 
 from within.core.errors import WithinError
-from within.segmentation.levels import FORWARD, STEM, BlockModel, Cell, as_table, latency_table
+from within.segmentation.block_latency import BlockModel
+from within.segmentation.levels import FORWARD, STEM, as_table, dense_and_pruned, latency_table
 from within.segmentation.models import SwiftNetPyramid, build
-
-
-def cell(macs: float, size: float, milliseconds: float) -> Cell:
-    return Cell("x", 0, "b1", round(macs), round(size), milliseconds, 0.0)
 
 
 def test_the_fit_finds_the_model_that_made_the_times():
     """Also the floor, below which a block does not get faster however narrow it is."""
     generator = np.random.default_rng(0)
     true = BlockModel(2e-9, 3e-8, 0.05, 0.6)
-    works = generator.uniform((1e7, 1e5), (1e9, 1e7), (20, 2))
-    cells = [cell(*work, true(cell(*work, 1.0))) for work in works]
-    assert sum(each.milliseconds == 0.6 for each in cells) > 1
-    found = BlockModel.fit(cells)
-    assert max(abs(found(each) / each.milliseconds - 1) for each in cells) < 1e-3
+    works = [(macs, moved) for macs, moved in generator.uniform((1e7, 1e5), (1e9, 1e7), (20, 2))]
+    times = [true(*work) for work in works]
+    assert times.count(0.6) > 1
+    found = BlockModel.fit(works, times)
+    assert max(abs(found(*work) / time - 1) for work, time in zip(works, times, strict=True)) < 1e-3
 
 
 def test_no_coefficient_is_negative():
     """Time that falls with work would foretell nonsense outside the cells."""
-    cells = [cell(1e8, 1e6, 3.0), cell(2e8, 2e6, 2.0), cell(4e8, 3e6, 1.0), cell(8e8, 5e6, 0.9)]
-    found = BlockModel.fit(cells)
+    found = BlockModel.fit([(1e8, 1e6), (2e8, 2e6), (4e8, 3e6), (8e8, 5e6)], [3.0, 2.0, 1.0, 0.9])
     assert min(found.a, found.b, found.c, found.floor) >= 0
+
+
+def test_networks_from_dense_to_the_fraction():
+    found = dense_and_pruned(
+        SwiftNetPyramid(3, depth=(1, 1, 1, 1), width=16, levels=2), (64, 64), (1, 4), 0.5, widths=3
+    )
+    assert list(found) == ["dense", "75.0%", "50.0%"]
+    assert [network.encoder.stem.conv.out_channels for network in found.values()] == [16, 12, 8]
 
 
 def test_every_block_of_every_network_at_every_level():

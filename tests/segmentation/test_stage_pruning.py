@@ -8,8 +8,9 @@ import torch
 
 from within.core import trace
 from within.core.errors import WithinError
+from within.core.pruning.importance import filter_l1
 from within.segmentation.models import SwiftNetPyramid, SwiftNetSingleScale, build
-from within.segmentation.stage_pruning import filter_l1, prune_stages
+from within.segmentation.stage_pruning import prune_stages
 
 EXAMPLE = (torch.zeros(1, 3, 128, 128),)
 
@@ -21,10 +22,10 @@ def pyramid() -> SwiftNetPyramid:
 
 def test_the_stem_goes_with_the_first_stage_and_the_decoder_stays():
     model = prune_stages(pyramid(), EXAMPLE, (1, 2)).model
-    assert model.encoder.conv.out_channels == 4
+    assert model.encoder.stem.conv.out_channels == 4
     assert [stage[0].conv2.out_channels for stage in model.encoder.stages] == [4, 8, 32, 64]
     assert model.encoder.stages[2][0].conv1.in_channels == 8
-    assert all(level.num_features == 4 for level in model.encoder.norm.levels)
+    assert all(level.num_features == 4 for level in model.encoder.stem.norm.levels)
     assert [lateral.in_channels for lateral in model.laterals] == [4, 8, 32, 64]
     assert {lateral.out_channels for lateral in model.laterals} == {12}
     assert model.logits.conv.out_channels == 5
@@ -48,8 +49,8 @@ def test_the_most_important_channels_stay_in_order():
 
 def test_a_coupled_group_is_scored_by_all_its_filters():
     model = pyramid()
-    scores = filter_l1(trace(model, EXAMPLE))["encoder.conv.weight"]
-    filters = [model.encoder.conv, *(block.conv2 for block in model.encoder.stages[0])]
+    scores = filter_l1(trace(model, EXAMPLE))["encoder.stem.conv.weight"]
+    filters = [model.encoder.stem.conv, *(block.conv2 for block in model.encoder.stages[0])]
     expected = sum(conv.weight.abs().sum((1, 2, 3)) for conv in filters).detach().double().numpy()
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
 

@@ -68,7 +68,7 @@ def test_the_pyramid_refuses_sizes_that_do_not_meet():
 def test_every_level_has_its_own_batch_norm_but_not_its_own_weights_or_shortcut():
     model = SwiftNetPyramid(4, depth=(1, 1, 1, 1), width=4, features=6).train()
     block = model.encoder.stages[1][0]
-    assert len(block.norm1.levels) == len(model.encoder.norm.levels) == 3
+    assert len(block.norm1.levels) == len(model.encoder.stem.norm.levels) == 3
     assert isinstance(block.shortcut[1], torch.nn.BatchNorm2d)
     before = copy.deepcopy(model.state_dict())
     model.encoder(image(), 1)

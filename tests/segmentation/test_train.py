@@ -78,7 +78,7 @@ def test_imagenet_weights_reach_every_level_of_the_pyramid(tmp_path):
     """In torchvision's names; the classifier is left out, the shortcut's batch norm is one."""
     model = build("swiftnet_pyramid_rn18", depth=(1, 1, 1, 1), width=8, features=16)
     names = {
-        "encoder.conv.": "conv1.", "encoder.norm.levels.0.": "bn1.",
+        "encoder.stem.conv.": "conv1.", "encoder.stem.norm.levels.0.": "bn1.",
         **{f"encoder.stages.{stage}.": f"layer{stage + 1}." for stage in range(4)},
     }  # fmt: skip
     state = {"fc.weight": torch.zeros(10, 64), "fc.bias": torch.zeros(10)}
@@ -93,7 +93,7 @@ def test_imagenet_weights_reach_every_level_of_the_pyramid(tmp_path):
     block = model.encoder.stages[1][0]
     for level in range(3):
         assert torch.equal(block.norm2.levels[level].weight, state["layer2.0.bn2.weight"])
-        assert torch.equal(model.encoder.norm.levels[level].running_var, state["bn1.running_var"])
+        assert torch.equal(model.encoder.stem.norm.levels[level].running_var, state["bn1.running_var"])
     assert torch.equal(block.shortcut[1].weight, state["layer2.0.downsample.1.weight"])
     del state["layer2.0.conv1.weight"]
     save_file(state, tmp_path / "incomplete.safetensors")

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 import torch
-from tools.benchmarks.networks.camvid_study import ARGUMENTS, FOLDER, NETWORK, SEEDS, SIZE, segmentation_data
+from tools.benchmarks.networks.camvid_study import FOLDER, SEEDS, segmentation_data, settings
 from tools.benchmarks.networks.packed_weights import filled
 from torch import nn
 
@@ -24,26 +24,29 @@ from within.core.progress import track
 from within.segmentation.data import find_dataset
 from within.segmentation.eval import evaluate
 from within.segmentation.models import build
+from within.segmentation.prediction import height_width
 from within.segmentation.study import ARMS
+from within.segmentation.training_settings import TrainingSettings
 
 CUTS = ("first two blocks", "all four blocks")
 LEAST_DENSE, DEVIATIONS, MOST_MINUTES = 60.0, 2.0, 60.0
-TODO = "python -m tools.benchmarks.training.camvid_swiftnet --directory runs/camvid"
+MADE_BY = "python -m tools.benchmarks.training.camvid_swiftnet --directory runs/camvid"
 
 
 def run(full: bool = False) -> BenchResult:
     """Evaluates the 21 stored networks; `full` changes nothing."""
     torch.set_num_threads(1)
     started = time.perf_counter()
-    held_out = find_dataset(segmentation_data() / "camvid", "val")
+    study = settings()
+    size, held_out = height_width(study.training.size), find_dataset(segmentation_data() / "camvid", "val")
     found: dict[tuple[str, str], list[float]] = {}
     counts: dict[str, tuple[int, int]] = {}
     names = [("dense", "dense"), *((cut, arm) for cut in CUTS for arm in ARMS)]
     for cut, arm in track(names, "Evaluating"):
         for seed in SEEDS:
-            network = stored(cut, arm, seed)
-            found.setdefault((cut, arm), []).append(100 * evaluate(network, held_out, size=SIZE).scores().mean_iou)
-        graph = trace(network, (torch.zeros(1, 3, *SIZE),))
+            network = stored(study.training, cut, arm, seed)
+            found.setdefault((cut, arm), []).append(100 * evaluate(network, held_out, size=size).scores().mean_iou)
+        graph = trace(network, (torch.zeros(1, 3, *size),))
         counts[cut] = Params()(graph), Macs()(graph)
     means = {name: statistics.mean(values) for name, values in found.items()}
     deviations = {name: statistics.stdev(values) for name, values in found.items()}
@@ -74,10 +77,10 @@ def run(full: bool = False) -> BenchResult:
     return BenchResult("camvid", not missed, figures, columns, rows)
 
 
-def stored(cut: str, arm: str, seed: int) -> nn.Module:
+def stored(training: TrainingSettings, cut: str, arm: str, seed: int) -> nn.Module:
     """Returns a trained network of the repository."""
     name = f"dense-{seed}" if arm == "dense" else f"{cut}-{arm}-{seed}".replace(" ", "-")
-    network = build(NETWORK, **ARGUMENTS)
+    network = build(training.network, **training.arguments)
     if arm != "dense":
         network = apply(read_plan(FOLDER / f"{name}.plan.json"), network)
-    return filled(network, FOLDER, name, todo=TODO)
+    return filled(network, FOLDER, name, made_by=MADE_BY)

@@ -1,8 +1,8 @@
-"""Time of each encoder block at each level of the image pyramid, dense and pruned, and the error of the fitted model.
+"""Time of each encoder block at each level of the image pyramid, at seven widths, and the error of the fitted model.
 
 Pyramidal SwiftNet on ResNet-18, image 256x512, three levels, ONNX Runtime, one thread, thread CPU time, the networks in
-turns. The model t = max(t_0, a MACs + b bytes + c) has its own coefficients for each block; beside its error in every
-cell stands the error when the cell is foretold from all others of its block.
+turns. The model t = max(t_0, a MACs + b bytes + c) has its own coefficients for each block and level; beside its error
+in every cell stands the error when the cell is foretold from all other widths.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from within.core.bench import BenchResult
-from within.segmentation.levels import as_table, latency_table
+from within.segmentation.levels import as_table, dense_and_pruned, latency_table
 from within.segmentation.models import build
-from within.segmentation.stage_pruning import prune_stages
 
 SIZE = (256, 512)
+STAGES, WIDTHS = (1, 2, 3, 4), 7
 MOST_ERROR = 0.10
-REPEATS = 30
+REPEATS = 20
 
 
 def run(full: bool = False) -> BenchResult:
@@ -27,15 +27,8 @@ def run(full: bool = False) -> BenchResult:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     started = time.perf_counter()
-    example = (torch.zeros(1, 3, *SIZE),)
-    dense = build("swiftnet_pyramid_rn18").eval()
-    networks = {
-        "backbone": build("swiftnet_rn18").eval(),
-        "full": dense,
-        "all 75 %": prune_stages(dense, example, fraction=0.75).model,
-        "first two 50 %": prune_stages(dense, example, (1, 2)).model,
-        "all 50 %": prune_stages(dense, example).model,
-    }
+    full = dense_and_pruned(build("swiftnet_pyramid_rn18"), SIZE, STAGES, 0.5, widths=WIDTHS)
+    networks = {"backbone": build("swiftnet_rn18").eval(), **full}
     cells = latency_table(networks, SIZE, repeats=REPEATS * (4 if full else 1))
     errors = {
         f"level {cell.level}, {cell.network}, {cell.block}": cell.error for cell in cells if cell.error is not None
@@ -47,7 +40,7 @@ def run(full: bool = False) -> BenchResult:
     times = {(cell.level, cell.network, cell.block): cell.milliseconds for cell in cells}
     gains = {
         f"level {level}": {
-            block: round(times[level, "full", block] / times[level, "all 50 %", block], 2)
+            block: round(times[level, "dense", block] / times[level, "50.0%", block], 2)
             for block in ("stem", "b1", "b2", "b3", "b4", "forward")
         }
         for level in range(3)

@@ -61,7 +61,7 @@ def test_compress_measures_on_the_runtime(configure, capfd):
         ("widths = 0.5", "either budgets or widths"),
         ("budgets = []", "either budgets or widths"),
         ("budgets = [dict(cost='Mac', fraction=0.5)]", "no cost named 'Mac'"),
-        ("budgets = [dict(cost='Macs', convention='exact', fractoin=0.5)]", "There is no key named 'fractoin'"),
+        ("budgets = [dict(cost='Macs', convention='exact', fractoin=0.5)]", "There is no setting 'fractoin'"),
         ("budgets = [dict(cost='Macs', fraction=0.5, limit=3)]", "either a limit or a fraction"),
         ("budgets = [dict(cost='Macs', fraction=1e-6)]", "cannot be met"),
         ("importance = 'l3'", "no importance named 'l3'"),

@@ -13,13 +13,13 @@ from torch import nn
 
 from within.core.plan import apply, read_plan
 from within.segmentation.models import build
-from within.segmentation.models.espnet import CAMVID_DEVIATION, CAMVID_MEAN
+from within.segmentation.models.normalisation import CAMVID_DEVIATION, CAMVID_MEAN
 
 FOLDER = Path(__file__).resolve().parents[1] / "artefacts" / "board"
 NETWORK = "swiftnet_rn18"
 ARGUMENTS: dict[str, Any] = {"classes": 11, "mean": CAMVID_MEAN, "deviation": CAMVID_DEVIATION}
 PLAN = "pruned_plan.json"
-TODO = "python -m tools.benchmarks.training.board_swiftnet --directory runs/board"
+MADE_BY = "python -m tools.benchmarks.training.board_swiftnet --directory runs/board"
 
 
 def dense_network() -> nn.Module:
@@ -28,7 +28,7 @@ def dense_network() -> nn.Module:
     Raises:
         WithinError: when its files are missing or damaged.
     """
-    return filled(build(NETWORK, **ARGUMENTS), FOLDER, "dense", todo=TODO)
+    return filled(build(NETWORK, **ARGUMENTS), FOLDER, "dense", made_by=MADE_BY)
 
 
 def pruned_network() -> nn.Module:
@@ -37,4 +37,4 @@ def pruned_network() -> nn.Module:
     Raises:
         WithinError: when its files are missing or damaged.
     """
-    return filled(apply(read_plan(FOLDER / PLAN), build(NETWORK, **ARGUMENTS)), FOLDER, "pruned", todo=TODO)
+    return filled(apply(read_plan(FOLDER / PLAN), build(NETWORK, **ARGUMENTS)), FOLDER, "pruned", made_by=MADE_BY)

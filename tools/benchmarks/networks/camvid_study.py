@@ -8,27 +8,19 @@ nothing.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from within.core.cli.configuration import read_config
 from within.core.errors import WithinError
-from within.segmentation.models.espnet import CAMVID_DEVIATION, CAMVID_MEAN
-from within.segmentation.study import StudySettings
-from within.segmentation.training_settings import Schedule, TrainingSettings
+from within.segmentation.study import StudySettings, study_settings
+from within.segmentation.training_settings import Schedule
 
-FOLDER = Path(__file__).resolve().parents[1] / "artefacts" / "camvid"
-NETWORK = "swiftnet_rn18"
-CLASSES = 11
-ARGUMENTS: dict[str, Any] = {
-    "classes": CLASSES,
-    "width": 16,
-    "features": 64,
-    "mean": CAMVID_MEAN,
-    "deviation": CAMVID_DEVIATION,
-}
-SIZE = (240, 320)  # at which the networks work; labels and scores are 360 x 480
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = ROOT / "tools" / "benchmarks" / "artefacts" / "camvid"
+CONFIG = ROOT / "packages" / "segmentation" / "configs" / "swiftnet" / "study_camvid.py"
 SEEDS = (0, 1, 2)
-PRETRAINING_STEPS, STEPS = 2400, 1500
+PRETRAINING_STEPS, STEPS = 2400, 1200
 
 
 def segmentation_data() -> Path:
@@ -43,37 +35,18 @@ def segmentation_data() -> Path:
     return folder
 
 
-def schedule(steps: int) -> Schedule:
-    """Returns how every network is trained."""
-    return Schedule(
-        iterations=steps,
-        batch_size=4,
-        crop=SIZE,
-        scale=(0.85, 1.6),
-        brightness=0.3,
-        colour=0.4,
-        optimizer={"type": "AdamW", "lr": 2e-3, "weight_decay": 1e-4},
-        encoder_factor=1.0,
-        balance=1.05,
-        loss_stride=2,
-        ema=0.99,
-        clip_gradients=5.0,
-        precision="bfloat16",
-        threads=1,
-        workers=0,
-    )
+def settings(transfer: Path | None = None, seeds: tuple[int, ...] = SEEDS) -> StudySettings:
+    """Returns the study of the repository's configuration, which starts from the weights given."""
+    chosen = {
+        "training.data": str(segmentation_data() / "camvid"),
+        "training.transfer": None if transfer is None else str(transfer),
+        "seeds": seeds,
+    }
+    read, where = read_config(CONFIG, chosen)
+    found = study_settings(read.to_dict(), where=where, folder=CONFIG.parent)
+    return replace(found, training=replace(found.training, schedule=schedule(found.training.schedule, STEPS)))
 
 
-def settings(transfer: Path | None, seeds: tuple[int, ...] = SEEDS) -> StudySettings:
-    """Returns the study, which starts from the weights given."""
-    training = TrainingSettings(
-        name="camvid",
-        network=NETWORK,
-        arguments=ARGUMENTS,
-        data=str(segmentation_data() / "camvid"),
-        schedule=schedule(STEPS),
-        transfer=None if transfer is None else str(transfer),
-        size=SIZE,
-        checkpoint_every=300,
-    )
-    return StudySettings(training, seeds=seeds, count_size=SIZE)
+def schedule(base: Schedule, steps: int) -> Schedule:
+    """Returns a schedule of so many steps, for one thread of a CPU that has bfloat16."""
+    return replace(base, epochs=None, iterations=steps, precision="bfloat16", threads=1, workers=0)

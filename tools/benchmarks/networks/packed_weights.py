@@ -29,15 +29,15 @@ def store(state: Mapping[str, Tensor], folder: Path, name: str, bits: int) -> li
     return paths
 
 
-def filled(network: nn.Module, folder: Path, name: str, *, todo: str) -> nn.Module:
+def filled(network: nn.Module, folder: Path, name: str, *, made_by: str) -> nn.Module:
     """Returns the network with stored weights, in evaluation mode.
 
     Raises:
-        WithinError: when files are missing or damaged; `todo` says how they are made.
+        WithinError: when files are missing or damaged, with the command that makes them.
     """
     paths = sorted(folder.glob(f"{name}_*.packed"))
     if not paths:
-        raise WithinError(f"The trained {name} network is not there", where=str(folder), todo=todo)
+        raise WithinError(f"The trained {name} network is not there", where=str(folder), todo=f"run {made_by}")
     state: dict[str, Tensor] = {}
     for path in paths:
         state |= unpack(path)

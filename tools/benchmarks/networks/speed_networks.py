@@ -44,5 +44,5 @@ def pruned_network() -> nn.Module:
 
 
 def _filled(network: nn.Module, name: str) -> nn.Module:
-    todo = "python -m tools.benchmarks.training.speed_resnet18 --directory runs/speed"
-    return filled(network, FOLDER, name, todo=todo)
+    made_by = "python -m tools.benchmarks.training.speed_resnet18 --directory runs/speed"
+    return filled(network, FOLDER, name, made_by=made_by)

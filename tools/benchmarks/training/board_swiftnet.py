@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tools.benchmarks.networks import speed_networks
 from tools.benchmarks.networks.board_networks import ARGUMENTS, FOLDER, NETWORK, PLAN
-from tools.benchmarks.networks.camvid_study import segmentation_data
+from tools.benchmarks.networks.camvid_study import schedule, segmentation_data, settings
 from tools.benchmarks.networks.packed_weights import store
 from torch import nn
 
 from within.core.checkpoint import load_into, load_state, save_weights
 from within.core.files import write_json
-from within.core.plan import Plan, input_specs
 from within.segmentation.data import find_dataset
 from within.segmentation.eval import evaluate
 from within.segmentation.models import build
+from within.segmentation.named_network import first_plan
 from within.segmentation.stage_pruning import prune_stages
 from within.segmentation.train import train_network, training_crops
 from within.segmentation.training_settings import Schedule
@@ -46,7 +47,7 @@ def main() -> None:
     started = time.process_time()
     data = segmentation_data() / "camvid"
     validation = find_dataset(data, "val")
-    crops = training_crops(find_dataset(data, "train"), schedule(1))
+    crops = training_crops(find_dataset(data, "train"), board_schedule(1))
     start = directory / "resnet18.safetensors"
     save_weights(speed_networks.dense_network(), start)
     dense = build(NETWORK, **ARGUMENTS)
@@ -55,7 +56,7 @@ def main() -> None:
     for name in STEPS:
         network = dense
         if name == "pruned":
-            plan = Plan(type(dense).__name__, input_specs((torch.zeros(1, 3, *WORKING),)))
+            plan = first_plan(dense, WORKING, NETWORK, ARGUMENTS)
             pruned = prune_stages(dense, (torch.zeros(1, 3, *WORKING),), plan=plan)
             pruned.plan.write(FOLDER / PLAN)
             network = pruned.model
@@ -66,25 +67,10 @@ def main() -> None:
     write_json(FOLDER / "training.json", {"cpu_minutes": round(minutes, 1), "mean_iou": figures, "size": WORKING})
 
 
-def schedule(steps: int) -> Schedule:
-    """Returns how both are trained."""
-    return Schedule(
-        iterations=steps,
-        batch_size=4,
-        crop=WORKING,
-        scale=(0.85, 1.6),
-        brightness=0.3,
-        colour=0.4,
-        optimizer={"type": "AdamW", "lr": 1e-3, "weight_decay": 1e-4},
-        encoder_factor=0.5,
-        balance=1.05,
-        loss_stride=2,
-        ema=0.99,
-        clip_gradients=5.0,
-        precision="bfloat16",
-        threads=1,
-        workers=0,
-    )
+def board_schedule(steps: int) -> Schedule:
+    """Returns how both are trained: like the networks of the bench `camvid`, at half the rate, the encoder slower."""
+    base = schedule(settings().training.schedule, steps)
+    return replace(base, optimizer={**base.optimizer, "lr": 1e-3}, encoder_factor=0.5)
 
 
 def _trained(network: nn.Module, crops: object, steps: int, place: Path) -> None:
@@ -95,7 +81,7 @@ def _trained(network: nn.Module, crops: object, steps: int, place: Path) -> None
     train_network(
         network,
         crops,  # type: ignore[arg-type]
-        schedule(steps),
+        board_schedule(steps),
         run_directory=place,
         checkpoint_every=50,
         keep_checkpoints=1,

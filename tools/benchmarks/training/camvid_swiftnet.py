@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
 from tools.benchmarks.networks.camvid_study import (
-    ARGUMENTS,
     FOLDER,
-    NETWORK,
     PRETRAINING_STEPS,
     SEEDS,
     schedule,
@@ -40,6 +39,7 @@ from within.segmentation.weights import load_espnet_v2
 
 TEACHER = "espnetv2_s1.0_cityscapes_1024x512.safetensors"
 TEACHER_SIZE = (512, 672)
+PRETRAINING = {"balance": 1.1, "colour": 0.0, "ema": None}  # what the teacher says of a colour need not hold of another
 BITS = 8
 
 
@@ -72,11 +72,12 @@ def pretrained(directory: Path) -> Path:
         return path
     started = time.process_time()
     torch.manual_seed(0)
-    network = build(NETWORK, **{**ARGUMENTS, "classes": CITYSCAPES_TRAIN_IDS.num_classes})
+    training = settings().training
+    network = build(training.network, **{**training.arguments, "classes": CITYSCAPES_TRAIN_IDS.num_classes})
     train_network(
         network,
         imitated(directory / "imitated"),
-        schedule(PRETRAINING_STEPS),
+        replace(schedule(training.schedule, PRETRAINING_STEPS), **PRETRAINING),
         run_directory=directory / "pretraining",
         resume=(directory / "pretraining").is_dir(),
         description="Pretraining",

@@ -19,5 +19,4 @@ schedule = dict(
     loss_stride=2,
     ema=0.99,
     clip_gradients=5.0,
-    precision="bfloat16",
 )

@@ -1,25 +1,5 @@
-"""The pruning study on CamVid with a narrow SwiftNet: two cuts, three starts, three seeds."""
+"""The pruning study on CamVid with a narrow SwiftNet: two cuts, three starts, three seeds; an hour of one core."""
 
-training = dict(
-    name="study_camvid",
-    network="swiftnet_rn18",
-    arguments=dict(classes=11, width=16, features=64, mean=(105.03, 108.41, 110.33), deviation=(69.90, 72.69, 72.13)),
-    data="data/CamVid",
-    size=(240, 320),
-    schedule=dict(
-        epochs=10,
-        batch_size=4,
-        crop=(240, 320),
-        scale=(0.85, 1.6),
-        brightness=0.3,
-        colour=0.4,
-        optimizer=dict(type="AdamW", lr=2e-3, weight_decay=1e-4),
-        encoder_factor=1.0,
-        balance=1.05,
-        loss_stride=2,
-        ema=0.99,
-        clip_gradients=5.0,
-        precision="bfloat16",
-    ),
-)
+training = dict(config="rn18_camvid.py", name="study_camvid", checkpoint_every=300)
 seeds = (0, 1, 2)
+count_size = (240, 320)

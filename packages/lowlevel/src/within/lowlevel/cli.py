@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from within.core.cli.options import cell, from_file, height_width, read_settings, show
-from within.core.cli.output import Json, console, print_json, standard_output_for_json
+from within.core.cli.options import cell, from_file, height_width, read_job, read_settings, show
+from within.core.cli.output import Json, console, print_json, show_run, standard_output_for_json
+
+if TYPE_CHECKING:
+    from within.core.report import ReportContent
 
 app = typer.Typer(
     help="Image restoration: networks that fit into memory.",
@@ -63,15 +66,7 @@ def train(
         from within.lowlevel.train import main
 
         result = main(config, run_directory=run, resume=resume, device=device, overrides=read_settings(settings))
-    record = {
-        "iterations": result.iterations,
-        "loss": result.losses[-1][1] if result.losses else None,
-        "metrics": dict(result.metrics[-1][1]) if result.metrics else {},
-        "seconds": result.seconds,
-        "resumed_from": result.resumed_from,
-        "run": str(result.checkpoint.parents[1]) if result.checkpoint else None,
-    }
-    show(record, as_json, "training")
+    show(result.to_json(), as_json, "training")
 
 
 @app.command(name="eval", epilog="Example: within lowlevel eval -n dncnn_s -w dncnn25.pth --data Set12 --sigma 25")
@@ -152,26 +147,15 @@ def compress(
         "network": network, "weights": weights, "images": data, "test": test, "budget_mib": budget_mib,
         "fraction": fraction, "size": None if size is None else height_width(size), "sigma": sigma, "method": method,
     }  # fmt: skip
-    described = from_file(config, given)
-    with standard_output_for_json(as_json):
-        from within.core.cli.configuration import load_config
-        from within.core.report import print_report
-        from within.core.report.write import PAGE, metrics
+    job = read_job(config, given)
+
+    def compressed() -> tuple[Path, ReportContent]:
         from within.lowlevel.compress import main
 
-        chosen = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
-        chosen = {key: value for key, value in chosen.items() if value is not None}
-        if described:
-            load_config(config)  # says what is wrong with the file
-        result = main(
-            config if described else chosen, run_directory=run, resume=resume, overrides=read_settings(settings)
-        )
-    page = (result.folder / PAGE).resolve()
-    if as_json:
-        print_json({"run": str(result.folder), "report": str(page), "metrics": metrics(result.content)})
-        return
-    print_report(result.content, console())
-    console().print(f"Report: {page}", soft_wrap=True)
+        result = main(job, run_directory=run, resume=resume, overrides=read_settings(settings))
+        return result.folder, result.content
+
+    show_run(compressed, as_json)
 
 
 @app.command(epilog="Example: within lowlevel plan --network edsr_baseline_x4 --size 1080x1920 --budget-mib 2000")

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 
 from within.core.checkpoint import save_model
-from within.core.cli.configuration import load_config
+from within.core.cli.configuration import read_config
+from within.core.cli.run_directory import open_run_directory
 from within.core.cost import PeakMemory
-from within.core.files import atomic_write, new_run_directory
 from within.core.graph import trace
 from within.core.plan import Plan, input_specs
 from within.core.pruning.widths import WidthRules
@@ -33,7 +32,6 @@ from within.lowlevel.free_transforms import apply_free_transforms
 from within.lowlevel.named_network import NamedNetwork
 
 MIB = 2**20
-CONFIG = "config.py"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,41 +74,37 @@ def main(
         InfeasibleBudget: when the budget cannot be met, naming the operator and the tensors that hold it.
         WithinError: for whatever is wrong with settings, weights, images or the run directory.
     """
-    read = load_config(Path(config)) if isinstance(config, (str, Path)) else Config(dict(config))
-    read.merge_from_dict(dict(overrides or {}))
-    settings = read_compress_settings(read.to_dict(), where=str(read.filename or "configuration"))
+    read, where = read_config(config, overrides)
+    settings = read_compress_settings(read.to_dict(), where=where)
     torch.manual_seed(settings.seed)
     named = job_network(settings)
     dense, inputs = named.model, job_inputs(named, settings)
     images, tested = job_images(settings), test_set(named, settings)
     name = named.name if named.run is None else named.run.name
-    folder = new_run_directory(
-        run_directory or settings.run or Path("runs") / f"{name.replace(':', '-')}-{settings.method}", resume=resume
-    )
+    directory = run_directory or settings.run or Path("runs") / f"{name.replace(':', '-')}-{settings.method}"
     dense_peak = int(PeakMemory()(trace(dense, inputs)))
     limit = settings.budget_mib * MIB if settings.budget_mib is not None else dense_peak * (settings.fraction or 1.0)
     plan = _starting_plan(named, inputs, settings)
     network: nn.Module = dense
-    if settings.transforms:
-        network, plan = apply_free_transforms(dense, inputs, plan)
-    transformed_peak = int(PeakMemory()(trace(network, inputs)))
-    fit = fit_memory(
-        network,
-        inputs,
-        calibration_batches(named, settings, images),
-        limit,
-        method=settings.method,  # type: ignore[arg-type]
-        compactors=settings.compactors,
-        rules=WidthRules(settings.step, settings.minimum),
-        plan=plan,
-    )
-    with atomic_write(folder / CONFIG) as temporary:  # a budget that cannot be met leaves an empty folder
-        temporary.write_text(read.pretty_text)
-    tune(fit.model, named, images, settings, folder, resume=resume)
-    fit.model.eval()
-    save_model(fit.model, fit.plan, folder)
-    content = report_content(settings, named, fit, inputs, tested, dense_peak, transformed_peak, limit, folder)
-    write_report(folder, content)
+    with open_run_directory(directory, read, resume=resume) as folder:
+        if settings.transforms:
+            network, plan = apply_free_transforms(dense, inputs, plan)
+        transformed_peak = int(PeakMemory()(trace(network, inputs)))
+        fit = fit_memory(
+            network,
+            inputs,
+            calibration_batches(named, settings, images),
+            limit,
+            method=settings.method,  # type: ignore[arg-type]
+            compactors=settings.compactors,
+            rules=WidthRules(settings.step, settings.minimum),
+            plan=plan,
+        )
+        tune(fit.model, named, images, settings, folder, resume=resume)
+        fit.model.eval()
+        save_model(fit.model, fit.plan, folder)
+        content = report_content(settings, named, fit, inputs, tested, dense_peak, transformed_peak, limit, folder)
+        write_report(folder, content)
     return Compressed(dense, fit.model, fit, dense_peak, transformed_peak, folder, content)
 
 

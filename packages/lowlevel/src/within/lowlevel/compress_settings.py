@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.lowlevel.fit_memory import METHODS
 
@@ -94,16 +93,9 @@ def read_compress_settings(given: Mapping[str, Any], where: str = "configuration
     Raises:
         WithinError: for unknown or missing keys and impossible values.
     """
-    values = {key: value for key, value in given.items() if not key.startswith("_")}
-    known = {item.name for item in dataclasses.fields(CompressSettings)}
-    _refuse_unknown(values, known, where)
-    if values.get("network") is None:
+    if given.get("network") is None:
         raise WithinError("The job does not say which network to compress", where=where, todo="give network")
-    tuning = values.get("fine_tuning", {})
-    if isinstance(tuning, Mapping):
-        _refuse_unknown(tuning, {item.name for item in dataclasses.fields(FineTuning)}, f"{where}, fine_tuning")
-        values["fine_tuning"] = FineTuning(**tuning)
-    settings = CompressSettings(**values)
+    settings: CompressSettings = read_dataclass(CompressSettings, given, where, parts={"fine_tuning": FineTuning})
     if (settings.fraction is None) == (settings.budget_mib is None):
         raise WithinError("The job takes either fraction or budget_mib", where=where, todo="give exactly one of them")
     budget = settings.fraction if settings.fraction is not None else settings.budget_mib
@@ -114,11 +106,3 @@ def read_compress_settings(given: Mapping[str, Any], where: str = "configuration
     if settings.method not in METHODS:
         raise WithinError(f"There is no method {settings.method!r}", where=where, todo=f"one of {', '.join(METHODS)}")
     return settings
-
-
-def _refuse_unknown(values: Mapping[str, Any], known: set[str], where: str) -> None:
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"possible: {', '.join(sorted(known))}"
-            raise WithinError(f"There is no setting {key!r}", where=where, todo=hint)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from within.core.device.inference import device_of
 from within.core.errors import WithinError
 from within.core.train import BatchSource
 from within.lowlevel.data.degradations import GaussianNoise
@@ -97,7 +98,7 @@ def validation(settings: TrainingSettings) -> Callable[[nn.Module], Mapping[str,
     sigma = getattr(protocol.degradation, "sigma", None)
 
     def measure(network: nn.Module) -> Mapping[str, float]:
-        device = next(network.parameters()).device
+        device = device_of(network)
         forward = _at_level(network, sigma, device) if "noise_level" in known.inputs else None
         chosen = tuple(metrics.values()) or protocol.metrics
         mean = evaluate(network, dataset, chosen, forward=forward, device=device).mean

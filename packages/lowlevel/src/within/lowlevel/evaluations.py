@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from within.core.cli.configuration import load_config
+from within.core.cli.configuration import check_keys, load_config
 from within.core.errors import WithinError
 from within.lowlevel import eval as evaluation
 from within.lowlevel.basicsr_training import _NETWORKS, _network
@@ -51,9 +51,7 @@ def evaluate_settings(settings: Mapping[str, Any]) -> EvaluationResult:
         WithinError: when a key is unknown or missing, and as `open_network` and `evaluate` do.
     """
     given = {key: value for key, value in settings.items() if value is not None}
-    unknown = sorted(set(given) - set(KEYS))
-    if unknown:
-        raise WithinError(f"There is no key named {unknown[0]!r}", todo=f"the keys are: {', '.join(KEYS)}")
+    check_keys(given, KEYS, "evaluation")
     if "data" not in given:
         raise WithinError("Nothing says which images to evaluate on", todo="give data, a folder of clean images")
     network, weights = given.get("network"), given.get("weights")

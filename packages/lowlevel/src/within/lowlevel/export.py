@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from within.core.checkpoint import load_into, load_state, save_weights
+from within.core.cli.configuration import check_keys
 from within.core.device import OnnxModel, export_onnx
 from within.core.errors import WithinError
 from within.core.plan import input_specs
@@ -65,9 +66,7 @@ def main(config: Mapping[str, Any]) -> Exported:
         WithinError: when a key is unknown or missing, and as `open_network` and `export_onnx` do.
     """
     given = dict(config)
-    unknown = sorted(set(given) - set(KEYS))
-    if unknown:
-        raise WithinError(f"There is no key named {unknown[0]!r}", todo=f"the keys are: {', '.join(KEYS)}")
+    check_keys(given, KEYS, "export")
     if given.get("output") is None:
         raise WithinError("Nothing says where the ONNX file goes", todo="give output")
     named = open_network(given.get("network"), weights=given.get("weights"), arguments=given.get("arguments"))

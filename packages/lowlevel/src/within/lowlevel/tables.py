@@ -6,13 +6,12 @@ what its key `run` names. The data folder holds `weights/` and one folder for ea
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.core.progress import track
 from within.core.report import ReportTable
@@ -62,17 +61,7 @@ def table_rows(config: Mapping[str, Any]) -> tuple[TableRow, ...]:
     Raises:
         WithinError: when a row lacks a field or has one that there is not.
     """
-    known = {item.name for item in dataclasses.fields(TableRow)}
-    rows = []
-    for given in config["rows"]:
-        for key in given:
-            if key not in known:
-                close = difflib.get_close_matches(key, known, 1)
-                raise WithinError(f"A row has no field {key!r}", todo=f"did you mean {close[0]!r}?" if close else None)
-        try:
-            rows.append(TableRow(**given))
-        except TypeError as error:
-            raise WithinError(f"A row is incomplete: {error}", where=str(given.get("name", given))) from error
+    rows = (read_dataclass(TableRow, given, str(given.get("name", "a row"))) for given in config["rows"])
     return tuple(rows)
 
 

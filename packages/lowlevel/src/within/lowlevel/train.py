@@ -7,20 +7,18 @@ torchrun, the processes share the work, and the batch size of the configuration 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from torch import nn
 
 from within.core.checkpoint import WEIGHTS, save_weights
-from within.core.cli.configuration import load_config
+from within.core.cli.configuration import read_config
+from within.core.cli.run_directory import open_run_directory
 from within.core.distill import OutputDistillation
 from within.core.errors import WithinError
-from within.core.files import atomic_write, new_run_directory
 from within.core.train import TrainingResult, fit
 from within.core.train.launch import launch
 from within.core.train.randomness import preserved_randomness, seed_everything
@@ -57,9 +55,10 @@ def main(
         WithinError: when a setting is unknown, missing or impossible, and as the data sets and `fit` do.
     """
     launched = launch(device)
-    read = _read(config, launched.world_size)
-    read.merge_from_dict(dict(overrides or {}))
-    settings = settings_from(read.to_dict(), where=str(read.filename or "configuration"))
+    if isinstance(config, (str, Path)) and Path(config).suffix in (".yml", ".yaml"):
+        config = settings_from_options(read_options(Path(config)), launched.world_size)
+    read, where = read_config(config, overrides)
+    settings = settings_from(read.to_dict(), where=where)
     if settings.batch_size % launched.world_size:
         raise WithinError(
             f"The batch size {settings.batch_size} cannot be divided among {launched.world_size} processes",
@@ -70,12 +69,8 @@ def main(
     network, teacher = _network(settings), _teacher(settings)
     source, validate = training_source(settings), validation(settings)
     folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
-    if launched.is_main:
-        new_run_directory(folder, resume=resume)
-        with atomic_write(folder / "config.py") as temporary:
-            temporary.write_text(read.pretty_text)
     rounds = math.ceil(len(source) / settings.batch_size)
-    with _unused_when_refused(folder):
+    with open_run_directory(folder, read, resume=resume, write=launched.is_main):
         result = fit(
             network,
             source,
@@ -108,18 +103,6 @@ def main(
     return result
 
 
-@contextmanager
-def _unused_when_refused(folder: Path) -> Iterator[None]:
-    """Takes the configuration out of a run directory again when the training did not begin."""
-    try:
-        yield
-    except WithinError:
-        if [path.name for path in folder.iterdir()] == ["config.py"]:
-            (folder / "config.py").unlink()
-            folder.rmdir()
-        raise
-
-
 def in_iterations(schedule: Any, rounds: int) -> Any:
     """Returns a schedule that is counted in epochs as one counted in iterations, `rounds` to the epoch."""
     if isinstance(schedule, Mapping):
@@ -132,17 +115,6 @@ def in_iterations(schedule: Any, rounds: int) -> Any:
     if isinstance(schedule, (list, tuple)):
         return [in_iterations(part, rounds) for part in schedule]
     return schedule
-
-
-def _read(config: str | Path | Mapping[str, Any], processes: int) -> Config:
-    if isinstance(config, Config):
-        return Config(config.to_dict(), filename=config.filename)
-    if isinstance(config, Mapping):
-        return Config(dict(config))
-    path = Path(config)
-    if path.suffix in (".yml", ".yaml"):
-        return Config(settings_from_options(read_options(path), processes))
-    return load_config(path)
 
 
 def _network(settings: TrainingSettings) -> nn.Module:

@@ -177,9 +177,5 @@ def settings_from(config: Mapping[str, Any], *, where: str) -> TrainingSettings:
     Raises:
         WithinError: naming a key that is unknown or missing, or a contradiction.
     """
-    given = {name: value for name, value in config.items() if not name.startswith("_")}
-    for name, kind in _PARTS.items():
-        if isinstance(given.get(name), Mapping):
-            given[name] = read_dataclass(kind, given[name], f"{where}: {name}")
-    built: TrainingSettings = read_dataclass(TrainingSettings, given, where)
+    built: TrainingSettings = read_dataclass(TrainingSettings, config, where, parts=_PARTS)
     return built

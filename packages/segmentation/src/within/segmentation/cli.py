@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from within.core.cli.options import from_file, height_width, read_settings, show
-from within.core.cli.output import Json, console, print_json, standard_output_for_json
+from within.core.cli.options import height_width, read_job, read_settings, show
+from within.core.cli.output import Json, console, print_json, show_run, standard_output_for_json
+
+if TYPE_CHECKING:
+    from within.core.report import ReportContent, ReportTable
 
 app = typer.Typer(
     help="Semantic segmentation: SwiftNet and ESPNet, pruned and quantised for a device.",
@@ -60,15 +61,7 @@ def train(
         from within.segmentation.train import main
 
         result = main(config, run_directory=run, resume=resume, device=device, overrides=read_settings(settings))
-    record = {
-        "iterations": result.iterations,
-        "loss": result.losses[-1][1] if result.losses else None,
-        "metrics": dict(result.metrics[-1][1]) if result.metrics else {},
-        "seconds": result.seconds,
-        "resumed_from": result.resumed_from,
-        "run": str(result.checkpoint.parents[1]) if result.checkpoint else None,
-    }
-    show(record, as_json, "training")
+    show(result.to_json(), as_json, "training")
 
 
 @app.command(
@@ -102,26 +95,15 @@ def evaluate(
         "classes": None if classes is None else [name.strip() for name in classes.split(",")],
         "arguments": read_settings(settings) or None,
     }  # fmt: skip
+    job = read_job(config, given)
     with standard_output_for_json(as_json):
         from within.segmentation.eval import main
 
-        found = main(config if from_file(config, given) and config is not None else given)
+        found = main(job)
     if as_json:
         print_json(found.to_json())
         return
-    scores = {void: found.scores(void) for void in ("V0", "V1", "V2")}
-    table = Table("class", title=escape(f"{found.label_map.name}, {found.images} images: IoU in per cent"))
-    for void in scores:
-        table.add_column(void, justify="right")
-    for number, name in enumerate(found.label_map.classes):
-        cells = (each.class_iou[number] for each in scores.values())
-        table.add_row(name, *("absent" if value != value else f"{100 * value:.2f}" for value in cells))
-    first = scores["V0"]
-    table.add_section()
-    table.add_row(f"mean of {first.classes_present}", *(f"{100 * each.mean_iou:.2f}" for each in scores.values()))
-    table.add_row("pixel accuracy", *(f"{100 * each.pixel_accuracy:.2f}" for each in scores.values()))
-    table.add_row("mean class accuracy", *(f"{100 * each.mean_class_accuracy:.2f}" for each in scores.values()))
-    console().print(table)
+    _show_table(found.table())
 
 
 @app.command(
@@ -151,22 +133,15 @@ def compress(
         "network": network, "weights": weights, "data": data, "fraction": fraction,
         "stages": None if stages is None else _numbers(stages), "size": None if size is None else height_width(size),
     }  # fmt: skip
-    described = from_file(config, given)
-    with standard_output_for_json(as_json):
-        from within.core.report import print_report
-        from within.core.report.write import PAGE, metrics
+    job = read_job(config, given)
+
+    def compressed() -> tuple[Path, ReportContent]:
         from within.segmentation.compress import main
 
-        chosen = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
-        chosen = {key: value for key, value in chosen.items() if value is not None}
-        asked: Any = config if described else chosen
-        result = main(asked, run_directory=run, resume=resume, overrides=read_settings(settings))
-    page = (result.folder / PAGE).resolve()
-    if as_json:
-        print_json({"run": str(result.folder), "report": str(page), "metrics": metrics(result.content)})
-        return
-    print_report(result.content, console())
-    console().print(f"Report: {page}", soft_wrap=True)
+        result = main(job, run_directory=run, resume=resume, overrides=read_settings(settings))
+        return result.folder, result.content
+
+    show_run(compressed, as_json)
 
 
 @app.command(epilog="Example: within segmentation study camvid_study.py --run runs/study")
@@ -190,7 +165,7 @@ def study(
     if as_json:
         print_json({"run": str(folder), "networks": [asdict(each) for each in results]})
         return
-    _print_table(table(results))
+    _show_table(table(results))
 
 
 @app.command(epilog="Example: within segmentation export runs/half half.onnx --size 512x1024 --size 256x512")
@@ -211,7 +186,8 @@ def export(
 ) -> None:
     """Write a network as ONNX, verified against it.
 
-    Scores are resized bilinearly, never by nearest neighbour. SwiftNets of one scale get a file for each --size.
+    Scores are resized bilinearly, never by nearest neighbour. With one --size the others stay open where the network
+    allows it; several write a file each.
     """
     with standard_output_for_json(as_json):
         from within.segmentation.export import main
@@ -257,22 +233,18 @@ def bench(
     with standard_output_for_json(as_json):
         from dataclasses import asdict
 
-        import torch
-
-        from within.segmentation.levels import as_table, latency_table
+        from within.segmentation.levels import as_table, dense_and_pruned, latency_table
         from within.segmentation.named_network import open_network
-        from within.segmentation.stage_pruning import prune_stages
 
-        dense = open_network(target, weights=weights, arguments=read_settings(settings)).model.eval()
         at = height_width(size)
-        pruned = prune_stages(dense, (torch.zeros(1, 3, *at),), _numbers(stages), fraction).model
-        half = prune_stages(dense, (torch.zeros(1, 3, *at),), _numbers(stages), (1 + fraction) / 2).model
-        networks = {"dense": dense, f"{(1 + fraction) / 2:.0%}": half, f"{fraction:.0%}": pruned}
-        cells = latency_table(networks, at, runtime=runtime, repeats=repeats)
+        dense = open_network(target, weights=weights, arguments=read_settings(settings)).model
+        cells = latency_table(
+            dense_and_pruned(dense, at, _numbers(stages), fraction), at, runtime=runtime, repeats=repeats
+        )
     if as_json:
         print_json({"size": list(at), "runtime": runtime, "cells": [asdict(cell) for cell in cells]})
         return
-    _print_table(as_table(cells))
+    _show_table(as_table(cells))
 
 
 @app.command(epilog="Example: within segmentation networks --size 1024x2048")
@@ -284,22 +256,13 @@ def networks(
     """List the networks with their parameters, multiply-accumulates and peak memory."""
     at = height_width(size)
     with standard_output_for_json(as_json):
-        from within.segmentation.network_table import table_rows
+        from within.segmentation.network_table import as_table, table_rows
 
         rows = table_rows(names, at)
     if as_json:
         print_json({"size": list(at), "networks": rows})
         return
-    table = Table(title=f"at {at[0]} x {at[1]}")
-    for heading in ("name", "parameters", "GMACs", "GMACs, thop 2019", "peak memory, MiB", "published"):
-        table.add_column(heading, justify="left" if heading in ("name", "published") else "right")
-    for row in rows:
-        table.add_row(
-            str(row["name"]), f"{row['parameters']:,}",
-            *(f"{row[key] / 1e9:.3f}" for key in ("macs", "macs_thop_2019")),
-            f"{row['peak_memory'] / 2**20:.1f}", str(row["published"]),
-        )  # fmt: skip
-    console().print(table)
+    _show_table(as_table(rows, at))
 
 
 def _numbers(text: str) -> list[int]:
@@ -311,12 +274,7 @@ def _numbers(text: str) -> list[int]:
         raise WithinError(f"{text!r} is no list of stages", where="--stages", todo="write for instance 1,2") from None
 
 
-def _print_table(found: Any) -> None:
-    table = Table(title=escape(found.title), caption=escape(found.note))
-    for position, column in enumerate(found.columns):
-        table.add_column(column, justify="left" if position < 2 else "right")
-    for row in found.rows:
-        table.add_row(
-            *(escape(f"{cell:,}" if isinstance(cell, int) else "" if cell is None else str(cell)) for cell in row)
-        )
-    console().print(table)
+def _show_table(found: ReportTable) -> None:
+    from within.core.report import print_table
+
+    print_table(found, console())

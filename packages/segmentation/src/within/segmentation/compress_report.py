@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from within.core.cost import Macs, ModelBytes, Params, PeakMemory
@@ -31,6 +32,7 @@ from within.segmentation.compress_settings import CompressSettings
 from within.segmentation.data import SegmentationPairs
 from within.segmentation.eval import Evaluation, evaluate
 from within.segmentation.int8 import HalfPrecision, export_int8
+from within.segmentation.metrics import VOID_CONVENTIONS, per_cent
 from within.segmentation.named_network import NamedNetwork
 from within.segmentation.pictures import strips
 
@@ -47,9 +49,10 @@ def report_content(
     images: Sequence[Tensor],
     test: SegmentationPairs,
     folder: Path,
+    device: torch.device,
 ) -> ReportContent:
     """Exports and measures the result, and returns what there is to say."""
-    dense, size = named.model, (int(settings.size[0]), int(settings.size[1]))
+    dense, size = named.model, settings.working_size
     example = (images[0],)
     networks: dict[str, nn.Module] = {"dense": dense}
     if pruned is not None:
@@ -59,7 +62,10 @@ def report_content(
     if integers is not None:
         networks["INT8"] = integers.model
         integers.model.size_multiple = getattr(model, "size_multiple", 1)  # type: ignore[assignment]
-    found = {name: evaluate(each, test, size=size, description=f"Evaluating {name}") for name, each in networks.items()}
+    found = {
+        name: evaluate(each, test, size=size, device=device, description=f"Evaluating {name}")
+        for name, each in networks.items()
+    }
     exported = export_onnx(model, example, folder / MODEL, dynamic=False)
     proven = None if integers is None else export_int8(integers, images, folder / INTEGERS)
     last = next(reversed(networks.values()))
@@ -120,12 +126,11 @@ def _quality(found: Mapping[str, Evaluation], data: str) -> tuple[QualityRow, ..
 def _by_class(found: Mapping[str, Evaluation], test: SegmentationPairs) -> ReportTable:
     scores = {name: each.scores() for name, each in found.items()}
     rows = [
-        (label, *(None if score.class_iou[k] != score.class_iou[k] else round(100 * score.class_iou[k], 2)
-                  for score in scores.values()))
-        for k, label in enumerate(test.label_map.classes)
-    ]  # fmt: skip
-    for void in ("V0", "V1", "V2"):
-        rows.append((f"mean, {void}", *(round(100 * each.scores(void).mean_iou, 2) for each in found.values())))
+        (label, *(per_cent(score.class_iou[number]) for score in scores.values()))
+        for number, label in enumerate(test.label_map.classes)
+    ]
+    for void in VOID_CONVENTIONS:
+        rows.append((f"mean, {void}", *(per_cent(each.scores(void).mean_iou) for each in found.values())))
     note = "V0: void ignored; V1: void pixels count as false alarms; V2: void predictions are dropped too"
     return ReportTable("Intersection over union, %", ("class", *scores), tuple(rows), note)
 

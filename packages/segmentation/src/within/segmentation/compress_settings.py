@@ -8,6 +8,7 @@ from typing import Any
 
 from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
+from within.segmentation.prediction import height_width
 from within.segmentation.training_settings import Schedule
 
 COSTS = ("macs", "parameters", "peak_memory", "latency")
@@ -23,7 +24,7 @@ class CompressSettings:
         weights, arguments: of the network, see `open_network`.
         stages, fraction: cut these stages to a fraction of their widths; or
         budgets: hard limits by cost ("macs", "parameters", "peak_memory", "latency"), fractions of the dense network.
-        importance: of channels: "filter_l1" or a name of `within.core.prune`.
+        importance: of channels: see `within.core.prune`.
         protect: modules besides the class head whose outputs are not cut.
         fine_tuning: how it is trained on, or None.
         distillation: weight of the dense network's answers beside the labels while fine-tuning; 0 for none.
@@ -35,6 +36,7 @@ class CompressSettings:
         split, test: parts of the data set to train and to measure on.
         limit: measure on this many images only.
         runtimes: to time the files on.
+        device: where it is fine-tuned and evaluated; None takes CUDA where there is one.
         seed: of everything random.
         run: the run directory.
     """
@@ -59,10 +61,17 @@ class CompressSettings:
     test: str = "val"
     limit: int | None = None
     runtimes: Sequence[str] = ("onnxruntime",)
+    device: str | None = None
     seed: int = 0
     run: str | None = None
 
+    @property
+    def working_size(self) -> tuple[int, int]:
+        """`size` as a pair."""
+        return int(self.size[0]), int(self.size[1])
+
     def __post_init__(self) -> None:
+        height_width(self.size)
         if self.stages is not None and self.budgets:
             raise WithinError("Stages and budgets both say what to cut", todo="give one of them")
         unknown = [name for name in self.budgets if name not in COSTS]
@@ -78,8 +87,5 @@ def compress_settings(config: Mapping[str, Any], *, where: str) -> CompressSetti
     Raises:
         WithinError: naming a key that is unknown or missing, or a contradiction.
     """
-    given = {name: value for name, value in config.items() if not name.startswith("_")}
-    if isinstance(given.get("fine_tuning"), Mapping):
-        given["fine_tuning"] = read_dataclass(Schedule, given["fine_tuning"], f"{where}: fine_tuning")
-    found: CompressSettings = read_dataclass(CompressSettings, given, where)
+    found: CompressSettings = read_dataclass(CompressSettings, config, where, parts={"fine_tuning": Schedule})
     return found

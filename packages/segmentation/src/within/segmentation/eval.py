@@ -6,7 +6,7 @@ One confusion matrix over all images, at the full size of the labels; void in al
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,46 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from within.core.cli.configuration import load_config
+from within.core.cli.configuration import read_config, read_dataclass
+from within.core.device.inference import evaluating, placed
 from within.core.errors import WithinError
 from within.core.files import atomic_write
 from within.core.progress import track
+from within.core.report import ReportTable
 from within.segmentation.data import SegmentationPairs, find_dataset
 from within.segmentation.label_map import LabelMap
-from within.segmentation.metrics import VOID_CONVENTIONS, ConfusionMatrix, Scores
+from within.segmentation.metrics import VOID_CONVENTIONS, ConfusionMatrix, Scores, per_cent
 from within.segmentation.named_network import open_network
 from within.segmentation.pictures import coloured
-from within.segmentation.prediction import Forward, class_scores
+from within.segmentation.prediction import Forward, class_scores, height_width
 
-KEYS = ("network", "weights", "arguments", "data", "split", "size", "classes", "limit", "device", "save")
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is evaluated.
+
+    Attributes:
+        network: a variant or a run directory; not needed where `weights` is one.
+        data: the folder of a data set.
+        weights, arguments: of the network, see `open_network`.
+        split: part of the data set.
+        size: height and width at which the network works.
+        classes: names of the network's outputs in their order, where it differs from the data set's.
+        limit: first images only.
+        device: None takes CUDA where there is one.
+        save: a folder for predictions.
+    """
+
+    data: str | Path
+    network: str | Path | None = None
+    weights: str | Path | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    split: str = "val"
+    size: Sequence[int] | None = None
+    classes: Sequence[str] | None = None
+    limit: int | None = None
+    device: str | None = None
+    save: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +80,21 @@ class Evaluation:
         scores = {void: self.scores(void).to_json(self.label_map.classes) for void in VOID_CONVENTIONS}
         return {"data": self.label_map.name, "images": self.images, "scores": scores}
 
+    def table(self) -> ReportTable:
+        """Returns the intersection over union of each class under every convention, and the means, in per cent."""
+        scores = [self.scores(void) for void in VOID_CONVENTIONS]
+        rows = [
+            (name, *(per_cent(each.class_iou[number]) for each in scores))
+            for number, name in enumerate(self.label_map.classes)
+        ]
+        rows.append((f"mean of {scores[0].classes_present}", *(per_cent(each.mean_iou) for each in scores)))
+        rows.append(("pixel accuracy", *(per_cent(each.pixel_accuracy) for each in scores)))
+        rows.append(("mean class accuracy", *(per_cent(each.mean_class_accuracy) for each in scores)))
+        title = f"{self.label_map.name}, {self.images} images: intersection over union, %"
+        return ReportTable(
+            title, ("class", *VOID_CONVENTIONS), tuple(rows), "a dash: absent from labels and predictions"
+        )
+
 
 def evaluate(
     forward: nn.Module | Forward,
@@ -59,18 +102,18 @@ def evaluate(
     *,
     size: tuple[int, int] | None = None,
     order: Sequence[int] | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     save: str | Path | None = None,
     description: str = "Evaluating",
 ) -> Evaluation:
     """Counts every pixel of a data set.
 
     Arguments:
-        forward: a network, which is put into `eval` mode, or what runs one.
+        forward: a network, which works in `eval` mode, or what runs one.
         pairs: images with labels.
         size: height and width at which the network works; that of each image by default.
         order: where class k of the network stands in the data set's order, see `LabelMap.reordered`.
-        device: where the network is.
+        device: where the network works meanwhile; None leaves it where it is.
         save: a folder for predictions, PNG files in the data set's colours.
         description: of the progress bar.
 
@@ -78,27 +121,25 @@ def evaluate(
         WithinError: when an image or label cannot be used, or the network has neither as many outputs as there are
             classes, nor one more, for void.
     """
-    if isinstance(forward, nn.Module):
-        forward.eval()
     classes = pairs.label_map.num_classes
     places = None if order is None else _places(order, classes)
     matrix = ConfusionMatrix(classes, ignore=pairs.label_map.ignore)
-    for index in track(range(len(pairs)), description):
-        image, label = pairs.read(index)
-        with torch.no_grad():
-            scores = class_scores(forward, image[None].float().to(device), size=size)
-        if scores.shape[1] not in (classes, classes + 1):  # one more is void
-            raise WithinError(
-                f"The network has {scores.shape[1]} outputs, {pairs.label_map.name} has {classes} classes",
-                where=f"{pairs.label_map.name}: {', '.join(pairs.label_map.classes[:4])}, ...",
-                todo="take weights that were trained for this data set, or build the network with classes=...",
-            )
-        found = scores.argmax(1)[0].cpu()
-        if places is not None:
-            found = places[found]
-        matrix.update(found, label)
-        if save is not None:
-            _write(Path(save) / f"{pairs.images[index].stem}.png", coloured(found, pairs.label_map))
+    with evaluating(forward), placed(forward, device):
+        for index in track(range(len(pairs)), description):
+            image, label = pairs.read(index)
+            scores = class_scores(forward, image[None].float(), size=size)
+            if scores.shape[1] not in (classes, classes + 1):  # one more is void
+                raise WithinError(
+                    f"The network has {scores.shape[1]} outputs, {pairs.label_map.name} has {classes} classes",
+                    where=f"{pairs.label_map.name}: {', '.join(pairs.label_map.classes[:4])}, ...",
+                    todo="take weights that were trained for this data set, or build the network with classes=...",
+                )
+            found = scores.argmax(1)[0].cpu()
+            if places is not None:
+                found = places[found]
+            matrix.update(found, label)
+            if save is not None:
+                _write(Path(save) / f"{pairs.images[index].stem}.png", coloured(found, pairs.label_map))
     return Evaluation(matrix, pairs.label_map, len(pairs))
 
 
@@ -106,34 +147,25 @@ def main(config: str | Path | Mapping[str, Any]) -> Evaluation:
     """Evaluates as a configuration says.
 
     Arguments:
-        config: `network` (a variant or run directory) and `data` (a folder); and where needed `weights`, `arguments`
-            (of the constructor), `split` ("val"), `size` (height and width for the network), `classes` (names of the
-            network's outputs in their order, where it differs from the data set's), `limit` (first images only),
-            `device`, `save` (a folder for predictions).
+        config: a Python configuration, or the settings themselves (see `EvaluationSettings`).
 
     Raises:
         WithinError: for unknown or missing keys, and as `open_network`, `find_dataset` and `evaluate` do.
     """
-    given = dict(load_config(Path(config)).to_dict() if isinstance(config, (str, Path)) else config)
-    given = {key: value for key, value in given.items() if value is not None}
-    unknown = sorted(set(given) - set(KEYS))
-    if unknown:
-        raise WithinError(f"There is no key named {unknown[0]!r}", todo=f"the keys are: {', '.join(KEYS)}")
-    if "data" not in given:
-        raise WithinError("Nothing says which images to evaluate on", todo="give data, the folder of a data set")
-    pairs = find_dataset(given["data"], given.get("split", "val"))
-    if "limit" in given:
-        pairs = pairs.take(range(min(int(given["limit"]), len(pairs))))
-    arguments = dict(given.get("arguments") or {})
-    named = open_network(given.get("network"), weights=given.get("weights"), arguments=arguments)
-    device = given.get("device", "cuda" if torch.cuda.is_available() else "cpu")
+    read, where = read_config(config)
+    given = {key: value for key, value in read.to_dict().items() if value is not None}
+    settings: EvaluationSettings = read_dataclass(EvaluationSettings, given, where)
+    pairs = find_dataset(settings.data, settings.split)
+    if settings.limit is not None:
+        pairs = pairs.take(range(min(settings.limit, len(pairs))))
+    named = open_network(settings.network, weights=settings.weights, arguments=settings.arguments)
     return evaluate(
-        named.model.to(device),
+        named.model,
         pairs,
-        size=tuple(given["size"]) if "size" in given else None,
-        order=pairs.label_map.reordered(given["classes"]) if "classes" in given else None,
-        device=device,
-        save=given.get("save"),
+        size=height_width(settings.size),
+        order=None if settings.classes is None else pairs.label_map.reordered(settings.classes),
+        device=settings.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        save=settings.save,
     )
 
 

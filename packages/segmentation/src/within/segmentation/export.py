@@ -1,28 +1,59 @@
 """Export a segmentation network: ONNX, verified against it, in float or as proven integers, and its plan and weights.
 
-Networks whose pooling grid follows the image's shape (SwiftNet of a single scale) have the size fixed in the file: give
-a size a file, as in `--size 512x1024 --size 256x512`. The others leave batch, height and width open, as multiples of
-what they need. Scores are resized bilinearly between pixel centres in every file, never by nearest neighbour.
+A single file leaves batch, height and width open, as multiples of what the network needs; those whose pooling grid
+follows the image's shape (SwiftNet of a single scale) have the size fixed in the file, and so have the files of several
+sizes, as in `--size 512x1024 --size 256x512`. Scores are resized bilinearly between pixel centres in every file, never
+by nearest neighbour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from within.core.cli.configuration import read_dataclass
 from within.core.device import OnnxModel, export_onnx
 from within.core.errors import WithinError
 from within.segmentation.data import SegmentationPairs, find_dataset
 from within.segmentation.int8 import calibration_images, export_int8, quantised
 from within.segmentation.named_network import NamedNetwork, open_network
 
-KEYS = ("network", "weights", "arguments", "output", "sizes", "int8", "data", "images", "settings", "opset", "target")
 DEFAULT_SIZE = (256, 512)
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What is exported.
+
+    Attributes:
+        network: a variant or a run directory.
+        output: the ONNX file.
+        weights, arguments: of the network, see `open_network`.
+        sizes: height and width of each file.
+        opset: of the files.
+        int8: compute on integers.
+        data: for integers, folder of a data set whose training images calibrate.
+        images: how many of them.
+        quantization: settings of `within.core.quantize.quantize`.
+        target: "cpu" (unsigned activations) or "tensorrt" (signed).
+    """
+
+    network: str | Path
+    output: str | Path
+    weights: str | Path | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Sequence[Sequence[int]] = (DEFAULT_SIZE,)
+    opset: int = 20
+    int8: bool = False
+    data: str | Path | None = None
+    images: int = 32
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,65 +87,50 @@ def main(config: Mapping[str, Any]) -> list[Exported]:
     """Exports as a configuration says; this is `within segmentation export`.
 
     Arguments:
-        config: `network` (a variant or run directory) and `output` (an ONNX file); and where needed `weights`,
-            `arguments`, `sizes` (height and width of each file), `opset`; for integers `int8=True` with `data` (a
-            folder whose training images calibrate), `images` (how many), `settings` (of `quantize`), `target`.
+        config: the settings, see `ExportSettings`; None stands for a default.
 
     Raises:
         WithinError: when a key is unknown or missing, and as `open_network`, `quantize` and `export_onnx` do.
     """
     given = {key: value for key, value in config.items() if value is not None}
-    unknown = sorted(set(given) - set(KEYS))
-    if unknown:
-        raise WithinError(f"There is no key named {unknown[0]!r}", todo=f"the keys are: {', '.join(KEYS)}")
-    if "output" not in given:
-        raise WithinError("Nothing says where the ONNX file goes", todo="give output")
-    named = open_network(given.get("network"), weights=given.get("weights"), arguments=given.get("arguments"))
-    sizes = [(int(size[0]), int(size[1])) for size in given.get("sizes") or [DEFAULT_SIZE]]
-    opset = int(given.get("opset", 20))
-    if not given.get("int8"):
-        return export(named, given["output"], sizes, opset=opset)
-    if "data" not in given:
+    settings: ExportSettings = read_dataclass(ExportSettings, given, "export")
+    named = open_network(settings.network, weights=settings.weights, arguments=settings.arguments)
+    sizes = [(int(size[0]), int(size[1])) for size in settings.sizes]
+    if not settings.int8:
+        return export(named, settings.output, sizes, opset=settings.opset)
+    if settings.data is None:
         raise WithinError("Integers need real images to calibrate on", todo="give data, the folder of a data set")
-    pairs = find_dataset(given["data"], "train")
-    settings = dict(given.get("settings") or {}) | ({"target": given["target"]} if "target" in given else {})
+    quantization = dict(settings.quantization) | ({} if settings.target is None else {"target": settings.target})
+    pairs = find_dataset(settings.data, "train")
     return export_integers(
-        named, given["output"], sizes, pairs, images=int(given.get("images", 32)), settings=settings, opset=opset
+        named, settings.output, sizes, pairs, images=settings.images, settings=quantization, opset=settings.opset
     )
 
 
 def export(
     named: NamedNetwork, output: str | Path, sizes: Sequence[tuple[int, int]] = (DEFAULT_SIZE,), *, opset: int = 20
 ) -> list[Exported]:
-    """Writes a file for each size, or one file for all of them where the network leaves sizes open.
+    """Writes one file that leaves batch, height and width open where the network allows it, or a file for each size.
 
     Raises:
         WithinError: when a size is no multiple of what the network needs, and as `export_onnx` does.
     """
-    path, found = _onnx_path(output), []
+    path, several, found = _onnx_path(output), len(sizes) > 1, []
     for size in sizes:
         _check_multiple(named, size)
-    fixed = bool(getattr(named.model, "fixed_size", False))
-    for number, size in enumerate(sizes):
-        if number and not fixed:
-            break  # the first file takes all sizes
-        onnx = _written(named, path, size, fixed=fixed, several=len(sizes) > 1, opset=opset)
-        fixed = fixed or onnx.static_reason is not None
-        found.append(_described(onnx, size, fixed))
+    dynamic = not several and not getattr(named.model, "fixed_size", False)
+    for size in sizes:
+        onnx = export_onnx(
+            named.model.eval(),
+            (_image(size),),
+            _place(path, size, several=several),
+            dynamic=dynamic,
+            opset=opset,
+            input_names=["image"],
+            output_names=["scores"],
+        )
+        found.append(_described(onnx, size, not dynamic or onnx.static_reason is not None))
     return found
-
-
-def _written(
-    named: NamedNetwork, path: Path, size: tuple[int, int], *, fixed: bool, several: bool, opset: int
-) -> OnnxModel:
-    """Writes one file, with the size in its name where it turns out to be for this size only."""
-    options: dict[str, Any] = {"opset": opset, "input_names": ["image"], "output_names": ["scores"]}
-    onnx = export_onnx(
-        named.model.eval(), (_image(size),), _place(path, size, several=fixed and several), dynamic=not fixed, **options
-    )
-    if fixed or onnx.static_reason is None or not several:
-        return onnx
-    return replace(onnx, path=onnx.path.replace(_place(path, size, several=True)))
 
 
 def export_integers(

@@ -1,16 +1,15 @@
 """How long each block of the encoder takes at each level of the image pyramid, and a model of it.
 
-Pruning the first blocks saves most multiply-accumulates and, at the coarse levels, no time at all: the time of a block
-is not proportional to its MACs. Each block is exported alone and timed on the runtime; then
-
-    t = max(t_0, a MACs + b bytes + c)          a, b, c, t_0 >= 0, of one block over all levels and widths
-
-is fitted by least relative squares, bytes being those of the block's weights, input and outputs. MACs count channels in
-whole vectors of 16. An error is given for every cell, as fitted and as predicted from all other cells of the block.
+Pruning the first blocks saves most multiply-accumulates and, on some devices, no time at all at the coarse levels: the
+time of a block is not proportional to its MACs. Each block is exported alone and timed on the runtime; then a
+`BlockModel` is fitted to each block at each level, over all widths. MACs count channels in whole vectors of 16, bytes
+are those of the block's weights, input and outputs. An error is given for every cell, as fitted and as predicted from
+all other widths.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from within.core import Macs, trace
 from within.core.device import export_onnx, measure
 from within.core.errors import WithinError
 from within.core.report import ReportTable
+from within.segmentation.block_latency import BlockModel
+from within.segmentation.models.resnet_encoder import ResNetEncoder
+from within.segmentation.stage_pruning import prune_stages
 
 STEM = "stem"
 FORWARD = "forward"
@@ -47,7 +46,7 @@ class Cell:
         milliseconds: measured, median.
         spread: a quarter to three quarters of the measurements, relative to the median.
         fitted: of the fitted model; None for "forward".
-        foretold: by the model fitted on all other cells of the block.
+        foretold: by the model fitted on all other widths.
     """
 
     network: str
@@ -113,54 +112,52 @@ def latency_table(
     return _fitted(cells)
 
 
-def _parts(name: str, network: nn.Module, level: int, image: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
-    """Returns the blocks of an encoder at a level, each with its input."""
-    encoder = getattr(network, "encoder", None)
-    if not isinstance(getattr(encoder, "stages", None), nn.ModuleList) or not hasattr(encoder.norm, "levels"):
-        raise WithinError("The network has no encoder with stages", where=name, todo="take a SwiftNet on a ResNet")
-    assert isinstance(encoder, nn.Module)
-    level = min(level, len(encoder.norm.levels) - 1)  # type: ignore[union-attr]
-    with torch.no_grad():
-        x = network.normalise(image)  # type: ignore[operator]
-        found: dict[str, tuple[nn.Module, Tensor]] = {FORWARD: (_Encoder(encoder, level).eval(), x)}
-        stem = _Stem(encoder, level).eval()
-        found[STEM], x = (stem, x), stem(x)
-        for number, stage in enumerate(encoder.stages):  # type: ignore[arg-type]
-            block = _Stage(stage, level).eval()
-            found[f"b{number + 1}"], x = (block, x), block(x)[1]
+def dense_and_pruned(
+    model: nn.Module, size: tuple[int, int], stages: Sequence[int], fraction: float, *, widths: int = 5
+) -> dict[str, nn.Module]:
+    """Returns a network and its forms with narrower stages, down to a fraction of their widths, by name.
+
+    Arguments:
+        model: a SwiftNet on a ResNet.
+        size: height and width of an example image.
+        stages: that are cut.
+        fraction: of their widths, of the narrowest network.
+        widths: number of networks; the fit needs some.
+
+    Raises:
+        WithinError: as `prune_stages` does.
+    """
+    example, found = (torch.zeros(1, 3, *size),), {"dense": model.eval()}
+    for part in np.linspace(1, fraction, widths)[1:]:
+        found[f"{part:.1%}"] = prune_stages(model, example, stages, float(part)).model.eval()
     return found
 
 
-class _Stem(nn.Module):
-    def __init__(self, encoder: nn.Module, level: int) -> None:
+def _parts(name: str, network: nn.Module, level: int, image: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
+    """Returns the blocks of an encoder at a level, each with its input."""
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, ResNetEncoder):
+        raise WithinError("The network has no encoder with stages", where=name, todo="take a SwiftNet on a ResNet")
+    level = min(level, encoder.levels - 1)
+    with torch.no_grad():
+        x = network.normalise(image)  # type: ignore[operator]
+        found: dict[str, tuple[nn.Module, Tensor]] = {FORWARD: (_AtLevel(encoder, level), x)}
+        found[STEM], x = (_AtLevel(encoder.stem, level), x), encoder.stem(x, level)
+        for number, stage in enumerate(encoder.stages):
+            found[f"b{number + 1}"], x = (_AtLevel(stage, level), x), stage(x, level)[1]
+    return found
+
+
+class _AtLevel(nn.Module):
+    """A part of an encoder, at one level of the pyramid."""
+
+    def __init__(self, part: nn.Module, level: int) -> None:
         super().__init__()
-        self.encoder, self.level = encoder, level
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.encoder.norm(self.encoder.conv(x), self.level))  # type: ignore[operator]
-        return F.max_pool2d(x, 3, stride=2, padding=1)
-
-
-class _Stage(nn.Module):
-    def __init__(self, blocks: nn.Module, level: int) -> None:
-        super().__init__()
-        self.blocks, self.level = blocks, level
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        total = x
-        for block in self.blocks:  # type: ignore[attr-defined]
-            total = block(x, self.level)
-            x = F.relu(total)
-        return total, x
-
-
-class _Encoder(nn.Module):
-    def __init__(self, encoder: nn.Module, level: int) -> None:
-        super().__init__()
-        self.encoder, self.level = encoder, level
+        self.part, self.level = part.eval(), level
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.encoder(x, self.level))
+        found = self.part(x, self.level)
+        return (found,) if isinstance(found, Tensor) else tuple(found)
 
 
 def _timed(
@@ -190,68 +187,30 @@ def _work(module: nn.Module, x: Tensor) -> tuple[int, int]:
             outputs = graph.shapes[op.name][1]
             weight = graph.shapes[op.get("weight").name]
             macs += exact[op.name] * _whole(outputs) / outputs * _whole(weight[1]) / weight[1]
-    weights = sum(value.numel() for name, value in module.named_parameters() if _used(name, module))
-    with torch.no_grad():
-        outputs = module(x)
-    moved = x.numel() + sum(each.numel() for each in (outputs if isinstance(outputs, tuple) else (outputs,)))
-    return round(macs), ELEMENT_BYTES * (weights + moved)
+    kept = [*graph.parameters, *graph.input_names, *(node.name for node in graph.output_nodes)]
+    return round(macs), ELEMENT_BYTES * sum(math.prod(graph.shape(value)) for value in kept)
 
 
 def _whole(channels: int) -> int:
     return -(-channels // VECTOR) * VECTOR
 
 
-def _used(name: str, module: nn.Module) -> bool:
-    """Whether a stem's or stage's own parameter: a wrapped encoder brings its stages along."""
-    return not (isinstance(module, _Stem) and ".stages." in name)
-
-
 def _fitted(cells: Sequence[Cell]) -> list[Cell]:
     found = []
     for cell in cells:
-        same = [each for each in cells if each.block == cell.block]
         if cell.block == FORWARD:
             found.append(cell)
             continue
-        others = [each for each in same if each is not cell]
-        found.append(replace(cell, fitted=BlockModel.fit(same)(cell), foretold=BlockModel.fit(others)(cell)))
+        same = [each for each in cells if (each.block, each.level) == (cell.block, cell.level)]
+        works, times = [(each.macs, each.bytes) for each in same], [each.milliseconds for each in same]
+        here = same.index(cell)
+        fitted = BlockModel.fit(works, times)(*works[here])
+        foretold = None
+        if len(same) > 1:
+            others = BlockModel.fit(works[:here] + works[here + 1 :], times[:here] + times[here + 1 :])
+            foretold = others(*works[here])
+        found.append(replace(cell, fitted=fitted, foretold=foretold))
     return found
-
-
-@dataclass(frozen=True)
-class BlockModel:
-    """t = max(floor, a MACs + b bytes + c), in milliseconds."""
-
-    a: float
-    b: float
-    c: float
-    floor: float
-
-    def __call__(self, cell: Cell) -> float:
-        """Returns the time of a cell in milliseconds."""
-        return max(self.floor, self.a * cell.macs + self.b * cell.bytes + self.c)
-
-    @classmethod
-    def fit(cls, cells: Sequence[Cell]) -> BlockModel:
-        """Returns the model of least relative squares; the floor is tried at no time and at each measured time."""
-        rows = np.array([[cell.macs, cell.bytes, 1.0] for cell in cells])
-        times = np.array([cell.milliseconds for cell in cells])
-        best: tuple[float, BlockModel] | None = None
-        for floor in (0.0, *sorted(times)[: max(len(times) - 3, 0)]):
-            above = times > floor
-            found = cls(*_least_relative(rows[above], times[above]), floor)
-            residual = sum((found(cell) / cell.milliseconds - 1) ** 2 for cell in cells)
-            if best is None or residual < best[0]:
-                best = residual, found
-        assert best is not None
-        return best[1]
-
-
-def _least_relative(rows: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[float, float, float]:
-    relative = rows / times[:, None]
-    scale = relative.max(axis=0)
-    a, b, c = nnls(relative / scale, np.ones(len(times)))[0] / scale
-    return float(a), float(b), float(c)
 
 
 def as_table(cells: Sequence[Cell], title: str = "Milliseconds by block and level") -> ReportTable:

@@ -169,3 +169,8 @@ class ConfusionMatrix:
     def to_json(self) -> dict[str, Any]:
         """Returns the counts as plain numbers, rows by label, the last row and column void."""
         return {"num_classes": self.num_classes, "ignore": self.ignore, "counts": self.counts.tolist()}
+
+
+def per_cent(share: float) -> float | None:
+    """Returns a share as a percentage with two decimals; None for that of an absent class."""
+    return None if math.isnan(share) else round(100 * share, 2)

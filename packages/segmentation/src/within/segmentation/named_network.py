@@ -12,10 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from within.core.checkpoint import PLAN, WEIGHTS
 from within.core.errors import WithinError
+from within.core.plan import input_specs
 from within.core.pruning import Plan, load, read_plan
 from within.segmentation.models import build
 from within.segmentation.models.espnet import ESPNet
@@ -72,6 +74,21 @@ def open_network(
     if weights is not None:
         load_weights(model, weights)
     return NamedNetwork(str(name), dict(arguments or {}), model)
+
+
+def first_plan(
+    model: nn.Module, size: tuple[int, int], network: str, arguments: Mapping[str, Any], *, seed: int | None = None
+) -> Plan:
+    """Returns the plan of a network that is whole: what `open_network` builds it from.
+
+    Arguments:
+        model: the network.
+        size: height and width of the example image.
+        network, arguments: the variant, and what was given beyond its name.
+        seed: of its first weights.
+    """
+    origin = {"network": network, "arguments": dict(arguments)} | ({} if seed is None else {"seed": seed})
+    return Plan(type(model).__name__, input_specs((torch.zeros(1, 3, *size),)), provenance=origin)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from within.core import Macs, Params, PeakMemory, trace
+from within.core.report import ReportTable
 from within.segmentation.models import build, names, variant
+
+
+def as_table(rows: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> ReportTable:
+    """Returns the rows as people read them."""
+    cells = [
+        (
+            row["name"],
+            row["parameters"],
+            round(row["macs"] / 1e9, 3),
+            round(row["macs_thop_2019"] / 1e9, 3),
+            round(row["peak_memory"] / 2**20, 1),
+            row["published"],
+        )
+        for row in rows
+    ]
+    columns = ("name", "parameters", "GMACs", "GMACs, thop 2019", "peak memory, MiB", "published")
+    return ReportTable(f"Networks at {size[0]} x {size[1]}", columns, tuple(cells))
 
 
 def table_rows(chosen: Sequence[str] | None, size: tuple[int, int]) -> list[dict[str, Any]]:

@@ -38,7 +38,6 @@ def strips(
     *,
     count: int = 3,
     size: tuple[int, int] | None = None,
-    device: str | torch.device = "cpu",
 ) -> tuple[ImageStrip, ...]:
     """Returns image, label, both predictions and their difference, for a few images spread over a data set.
 
@@ -47,12 +46,11 @@ def strips(
         pairs: images with labels.
         count: of images.
         size: height and width at which the networks work.
-        device: where the networks are.
     """
     found = []
     for index in sorted({round(position) for position in np.linspace(0, len(pairs) - 1, count)}):
         image, label = pairs.read(index)
-        batch = image[None].float().to(device)
+        batch = image[None].float()
         first, second = (predict(network, batch, size=size)[0].cpu() for network in (before, after))
         share = 100 * float((first != second).double().mean())
         found.append(

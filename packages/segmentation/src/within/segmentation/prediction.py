@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from within.core.device.inference import device_of
 from within.core.errors import WithinError
 from within.segmentation.models.norm_relu_conv import resize
 
@@ -26,7 +27,7 @@ def class_scores(
 
     Arguments:
         forward: a network in `eval` mode, or what runs one.
-        image: RGB in 0..255.
+        image: RGB in 0..255; it goes where the network is.
         size: height and width at which the network works; the image is resized to it, the scores are resized back.
         multiple: of the sides that the network takes, by default its `size_multiple`; sides are extended below and
             right by the last row and column, and the scores cut off again.
@@ -35,6 +36,7 @@ def class_scores(
         WithinError: when the scores are NaN or infinite, or not of the size of what went in.
     """
     height, width = image.shape[-2:]
+    image = image.to(device_of(forward))
     given = image if size is None or size == (height, width) else _resized(image, size)
     rows, columns = given.shape[-2:]
     step = int(getattr(forward, "size_multiple", 1)) if multiple is None else multiple
@@ -62,6 +64,19 @@ def predict(
     """Returns the class of every pixel; arguments and errors as for `class_scores`."""
     with torch.no_grad():
         return class_scores(forward, image, size=size, multiple=multiple).argmax(1)
+
+
+def height_width(size: Sequence[int] | None) -> tuple[int, int] | None:
+    """Returns a size from a configuration.
+
+    Raises:
+        WithinError: when it is not two positive numbers.
+    """
+    if size is None:
+        return None
+    if len(size) != 2 or min(size) < 1:
+        raise WithinError(f"size is {size!r}", todo="give (height, width)")
+    return int(size[0]), int(size[1])
 
 
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:

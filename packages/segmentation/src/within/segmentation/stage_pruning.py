@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from within.core.errors import WithinError
@@ -41,7 +39,7 @@ def prune_stages(
         inputs: an example image, (batch, 3, height, width).
         stages: numbers 1 to 4.
         fraction: of every width.
-        importance: "filter_l1", the study's, or one of `prune`.
+        importance: "filter_l1" is the study's; see `prune`.
         plan: the plan that made `model`, if it was already compressed.
 
     Raises:
@@ -54,8 +52,7 @@ def prune_stages(
             todo="give budgets instead",
         )
     widths = stage_widths(trace(model, inputs), stages, fraction)
-    chosen = filter_l1 if importance == "filter_l1" else importance
-    return prune(model, inputs, widths=widths, importance=chosen, protect=["logits"], step=1, plan=plan)
+    return prune(model, inputs, widths=widths, importance=importance, protect=["logits"], step=1, plan=plan)
 
 
 def stage_widths(graph: Graph, stages: Sequence[int], fraction: float) -> dict[str, float]:
@@ -73,22 +70,6 @@ def stage_widths(graph: Graph, stages: Sequence[int], fraction: float) -> dict[s
             raise WithinError(f"Stage {stage} has no channels that may be cut", where="encoder")
         widths |= dict.fromkeys(found, float(fraction))
     return widths
-
-
-def filter_l1(graph: Graph, **_: object) -> dict[str, NDArray[np.float64]]:
-    """Returns the sum of the L1 norms of all filters that produce a channel, for every group."""
-    tensors = dict(graph.model.named_parameters())
-    scores = {}
-    for group in graph.channel_groups():
-        total = np.zeros(group.size)
-        for member in producers(graph, group):
-            weight = tensors[member.tensor].detach().double()
-            if weight.dim() == 4:  # filters; what normalises them has no say
-                norms = weight.movedim(member.axis, 0).flatten(1).abs().sum(1).numpy()
-                here = member.atoms >= 0
-                total += np.bincount(member.atoms[here], norms[here], minlength=group.size)
-        scores[group.name] = total
-    return scores
 
 
 def _stage_of(graph: Graph, group: ChannelGroup) -> int | None:

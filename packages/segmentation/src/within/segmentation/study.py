@@ -21,24 +21,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 
 from within.core import Macs, Params, trace
 from within.core.checkpoint import WEIGHTS, load_into, load_state, save_model
-from within.core.cli.configuration import load_config, read_dataclass
+from within.core.cli.configuration import read_config, read_dataclass
+from within.core.cli.run_directory import open_run_directory
 from within.core.errors import WithinError
-from within.core.files import atomic_write, read_json, write_json
-from within.core.plan import Plan, input_specs
+from within.core.files import read_json, write_json
+from within.core.plan import Plan
 from within.core.pruning import apply
 from within.core.report import ReportTable
+from within.core.train.launch import launch
 from within.core.train.randomness import preserved_randomness, seed_everything
 from within.segmentation.data import SegmentationPairs, TrainingCrops, find_dataset
 from within.segmentation.eval import evaluate
 from within.segmentation.models import build
 from within.segmentation.models.initialise import initialise
+from within.segmentation.named_network import first_plan
+from within.segmentation.prediction import height_width
 from within.segmentation.stage_pruning import prune_stages
-from within.segmentation.train import CONFIG, start, train_network, training_crops
+from within.segmentation.train import start, train_network, training_crops
 from within.segmentation.training_settings import TrainingSettings, training_settings
 
 Arm = Literal["LTH", "FT", "RI"]
@@ -112,19 +115,34 @@ def main(
     Raises:
         WithinError: for unknown or missing settings, and as training does.
     """
-    read = load_config(Path(config)) if isinstance(config, (str, Path)) else Config(dict(config))
-    read.merge_from_dict(dict(overrides or {}))
-    where = str(read.filename or "configuration")
-    given = {name: value for name, value in read.to_dict().items() if not name.startswith("_")}
-    if not isinstance(given.get("training"), Mapping):
+    read, where = read_config(config, overrides)
+    settings = study_settings(read.to_dict(), where=where, folder=Path(read.filename or "").parent)
+    directory = run_directory or Path("runs") / settings.training.name
+    with open_run_directory(directory, read, resume=True) as folder:
+        return folder, study(settings, folder, device=device)
+
+
+def study_settings(config: Mapping[str, Any], *, where: str, folder: Path = Path()) -> StudySettings:
+    """Returns the settings of a configuration.
+
+    Arguments:
+        config: names and values as in `StudySettings`; `training` may have a key `config`, the file of a training
+            configuration, whose settings the others replace.
+        where: what errors call it.
+        folder: that a relative path of this file starts from.
+
+    Raises:
+        WithinError: naming a key that is unknown or missing, or a contradiction.
+    """
+    given = config.get("training")
+    if not isinstance(given, Mapping):
         raise WithinError("Nothing says how the networks are trained", where=where, todo="give training=dict(...)")
-    given["training"] = training_settings(given["training"], where=f"{where}: training")
-    settings: StudySettings = read_dataclass(StudySettings, given, where)
-    folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.training.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / CONFIG) as temporary:
-        temporary.write_text(read.pretty_text)
-    return folder, study(settings, folder, device=device)
+    if "config" in given:
+        others = {name: value for name, value in given.items() if name != "config"}
+        given = read_config(folder / given["config"], others)[0].to_dict()
+    training = training_settings(given, where=f"{where}: training")
+    found: StudySettings = read_dataclass(StudySettings, {**config, "training": training}, where)
+    return found
 
 
 def study(settings: StudySettings, folder: Path, *, device: str | torch.device | None = None) -> list[Trained]:
@@ -140,21 +158,20 @@ def study(settings: StudySettings, folder: Path, *, device: str | torch.device |
     """
     training = settings.training
     crops = training_crops(find_dataset(training.data, training.split), training.schedule)
-    job = _Job(settings, folder, crops, find_dataset(training.data, training.validation_split or "val"), device)
-    example = (torch.zeros(1, 3, *training.schedule.crop_size),)
+    held_out = find_dataset(training.data, training.validation_split or "val")
+    job = _Job(settings, folder, crops, held_out, launch(device).device)
+    size = training.schedule.crop_size
     results = []
     for seed in settings.seeds:
         dense = start(replace(training, seed=seed))
         untrained = copy.deepcopy(dense.state_dict())
-        origin = {"network": training.network, "arguments": dict(training.arguments), "seed": seed}
-        plan = Plan(type(dense).__name__, input_specs(example), provenance=origin)
+        plan = first_plan(dense, size, training.network, training.arguments, seed=seed)
         results.append(job.trained(dense, plan, "dense", "dense", seed))
         for cut, stages in settings.cuts.items():
-            pruned = prune_stages(dense, example, stages, settings.fraction)
-            plan = replace(pruned.plan, provenance=dict(pruned.plan.provenance) | origin)
+            pruned = prune_stages(dense, (torch.zeros(1, 3, *size),), stages, settings.fraction, plan=plan)
             for arm in settings.arms:
                 network = _start_of(arm, pruned.model, pruned.plan, training, untrained, seed)
-                results.append(job.trained(network, plan, cut, arm, seed))
+                results.append(job.trained(network, pruned.plan, cut, arm, seed))
     return results
 
 
@@ -164,7 +181,7 @@ class _Job:
     folder: Path
     crops: TrainingCrops
     held_out: SegmentationPairs
-    device: str | torch.device | None
+    device: torch.device
 
     def trained(self, network: nn.Module, plan: Plan, cut: str, arm: str, seed: int) -> Trained:
         """Trains a network in place and keeps it, or loads it where that was done before."""
@@ -188,8 +205,13 @@ class _Job:
             description=place.name,
         )
         seconds = time.process_time() - started
-        size = None if training.size is None else (int(training.size[0]), int(training.size[1]))
-        scores = evaluate(network, self.held_out, size=size, description=f"Evaluating {place.name}").scores()
+        scores = evaluate(
+            network,
+            self.held_out,
+            size=height_width(training.size),
+            device=self.device,
+            description=f"Evaluating {place.name}",
+        ).scores()
         graph = trace(network, (torch.zeros(1, 3, *(self.settings.count_size or training.schedule.crop_size)),))
         found = Trained(cut, arm, seed, Params()(graph), Macs()(graph), 100 * scores.mean_iou, round(seconds, 1))
         save_model(network, plan, place)

@@ -10,16 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.core.progress import track
 from within.core.report import ReportTable
 from within.segmentation.data import find_dataset
 from within.segmentation.eval import evaluate
 from within.segmentation.named_network import open_network
-from within.segmentation.study import StudySettings, study
+from within.segmentation.study import study, study_settings
 from within.segmentation.study import table as study_table
-from within.segmentation.training_settings import training_settings
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -73,8 +71,8 @@ def published_study(config: Mapping[str, Any], data: Path) -> ReportTable:
         WithinError: as `study` does.
     """
     given = dict(config["study"])
-    given["training"] = training_settings({**given["training"], "data": str(data)}, where="training")
-    settings: StudySettings = read_dataclass(StudySettings, given, "study")
+    given["training"] = {**given["training"], "data": str(data)}
+    settings = study_settings(given, where="study")
     folder = Path("runs") / settings.training.name
     folder.mkdir(parents=True, exist_ok=True)
     found = study_table(study(settings, folder))

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 
 from within.core.checkpoint import WEIGHTS, load_into, load_state, save_model, save_weights
-from within.core.cli.configuration import load_config
+from within.core.cli.configuration import read_config
+from within.core.cli.run_directory import open_run_directory
 from within.core.errors import WithinError
-from within.core.files import atomic_write, new_run_directory, write_json
-from within.core.plan import Plan, input_specs
+from within.core.files import write_json
+from within.core.plan import Plan
 from within.core.train import TrainingResult, fit
 from within.core.train.launch import launch
 from within.core.train.randomness import preserved_randomness, seed_everything
@@ -27,12 +27,12 @@ from within.segmentation.data import SegmentationPairs, TrainingCrops, find_data
 from within.segmentation.eval import evaluate
 from within.segmentation.losses import BoundaryAwareFocal, class_weights, cross_entropy
 from within.segmentation.models import build
-from within.segmentation.named_network import load_weights
+from within.segmentation.named_network import first_plan, load_weights
+from within.segmentation.prediction import height_width
 from within.segmentation.training_settings import Schedule, TrainingSettings, training_settings
 from within.segmentation.weights.encoder_layout import load_all_but_logits, load_encoder
 
 BEST = "best.json"
-CONFIG = "config.py"
 
 
 def main(
@@ -56,40 +56,33 @@ def main(
         WithinError: when a setting is unknown, missing or impossible, and as the data sets and `fit` do.
     """
     launched = launch(device)
-    read = load_config(Path(config)) if isinstance(config, (str, Path)) else Config(dict(config))
-    read.merge_from_dict(dict(overrides or {}))
-    settings = training_settings(read.to_dict(), where=str(read.filename or "configuration"))
+    read, where = read_config(config, overrides)
+    settings = training_settings(read.to_dict(), where=where)
     pairs = find_dataset(settings.data, settings.split)
     held_out = None if settings.validation_split is None else find_dataset(settings.data, settings.validation_split)
     network = start(settings)
     folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
-    if launched.is_main:
-        new_run_directory(folder, resume=resume)
-        with atomic_write(folder / CONFIG) as temporary:
-            temporary.write_text(read.pretty_text)
-    plan = Plan(
-        type(network).__name__,
-        input_specs((torch.zeros(1, 3, *settings.schedule.crop_size),)),
-        provenance={"network": settings.network, "arguments": dict(settings.arguments), "seed": settings.seed},
-    )
-    keeper = None if held_out is None else BestWeights(held_out, plan, folder, settings.size, launched.device)
-    result = train_network(
-        network,
-        pairs,
-        settings.schedule,
-        processes=launched.world_size,
-        validate=keeper,
-        validate_every=None if keeper is None else settings.validate_every * settings.schedule.rounds(len(pairs)),
-        run_directory=folder,
-        checkpoint_every=settings.checkpoint_every,
-        keep_checkpoints=settings.keep_checkpoints,
-        resume=resume,
-        seed=settings.seed,
-        device=launched.device,
-        log_every=settings.log_every,
-        tensorboard=settings.tensorboard,
-        description=settings.name,
-    )
+    size = settings.schedule.crop_size
+    plan = first_plan(network, size, settings.network, settings.arguments, seed=settings.seed)
+    keeper = None if held_out is None else BestWeights(held_out, plan, folder, height_width(settings.size))
+    with open_run_directory(folder, read, resume=resume, write=launched.is_main):
+        result = train_network(
+            network,
+            pairs,
+            settings.schedule,
+            processes=launched.world_size,
+            validate=keeper,
+            validate_every=None if keeper is None else settings.validate_every * settings.schedule.rounds(len(pairs)),
+            run_directory=folder,
+            checkpoint_every=settings.checkpoint_every,
+            keep_checkpoints=settings.keep_checkpoints,
+            resume=resume,
+            seed=settings.seed,
+            device=launched.device,
+            log_every=settings.log_every,
+            tensorboard=settings.tensorboard,
+            description=settings.name,
+        )
     if launched.is_main:
         save_weights(network, folder / "last.safetensors", {"network": settings.network})
         if keeper is None:
@@ -151,7 +144,7 @@ def train_network(
         crops,
         iterations=steps,
         batch_size=schedule.batch_size // processes,
-        **objective_of(schedule, crops.pairs),
+        **objective_of(schedule, crops),
         ema=schedule.ema,
         optimizer=schedule.optimizer,
         schedule={"type": "CosineAnnealingLR", "T_max": steps, "eta_min_ratio": _least_ratio(schedule)},
@@ -172,9 +165,9 @@ def training_crops(pairs: SegmentationPairs, schedule: Schedule) -> TrainingCrop
     return TrainingCrops(pairs, size=size, scale=(low, high), brightness=schedule.brightness, colour=schedule.colour)
 
 
-def objective_of(schedule: Schedule, pairs: SegmentationPairs) -> dict[str, Any]:
+def objective_of(schedule: Schedule, crops: TrainingCrops) -> dict[str, Any]:
     """Returns what `fit` minimises: the loss, on every row and column of the labels or on every so many-th."""
-    loss, stride = loss_of(schedule, pairs), schedule.loss_stride
+    loss, stride = loss_of(schedule, crops), schedule.loss_stride
     if stride == 1:
         return {"loss": loss}
 
@@ -185,11 +178,11 @@ def objective_of(schedule: Schedule, pairs: SegmentationPairs) -> dict[str, Any]
     return {"objective": objective}
 
 
-def loss_of(schedule: Schedule, pairs: SegmentationPairs) -> Callable[[Tensor, Tensor], Tensor]:
+def loss_of(schedule: Schedule, crops: TrainingCrops) -> Callable[[Tensor, Tensor], Tensor]:
     """Returns the loss of a schedule, with the classes of these images balanced where it says so."""
     offset = schedule.balance
-    weights = None if offset is None else class_weights(pairs.class_shares(), offset=offset)
-    ignore = pairs.label_map.ignore
+    weights = None if offset is None else class_weights(crops.class_shares, offset=offset)
+    ignore = crops.pairs.label_map.ignore
     if schedule.loss == "boundary_aware_focal":
         return BoundaryAwareFocal(ignore=ignore, weights=weights)
 
@@ -207,18 +200,14 @@ class BestWeights:
         plan: how the network was made.
         folder: the run directory.
         size: height and width at which the network works, or None.
-        device: where it is.
     """
 
-    def __init__(
-        self, pairs: SegmentationPairs, plan: Plan, folder: Path, size: Any, device: str | torch.device
-    ) -> None:
-        self.pairs, self.plan, self.folder, self.device = pairs, plan, folder, device
-        self.size = None if size is None else (int(size[0]), int(size[1]))
+    def __init__(self, pairs: SegmentationPairs, plan: Plan, folder: Path, size: tuple[int, int] | None) -> None:
+        self.pairs, self.plan, self.folder, self.size = pairs, plan, folder, size
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
         """Returns mIoU (V0) and pixel accuracy in per cent."""
-        scores = evaluate(network, self.pairs, size=self.size, device=self.device, description="Validating").scores()
+        scores = evaluate(network, self.pairs, size=self.size, description="Validating").scores()
         best = self.folder / BEST
         before = float(json.loads(best.read_text())["mIoU"]) if best.is_file() else -1.0
         figures = {"mIoU": 100 * scores.mean_iou, "pixel accuracy": 100 * scores.pixel_accuracy}

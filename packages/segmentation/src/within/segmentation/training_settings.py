@@ -131,8 +131,5 @@ def training_settings(config: Mapping[str, Any], *, where: str) -> TrainingSetti
     Raises:
         WithinError: naming a key that is unknown or missing, or a contradiction.
     """
-    given = {name: value for name, value in config.items() if not name.startswith("_")}
-    if isinstance(given.get("schedule"), Mapping):
-        given["schedule"] = read_dataclass(Schedule, given["schedule"], f"{where}: schedule")
-    found: TrainingSettings = read_dataclass(TrainingSettings, given, where)
+    found: TrainingSettings = read_dataclass(TrainingSettings, config, where, parts={"schedule": Schedule})
     return found

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from within.core.cli.configuration import load_config
+from within.core.cli.configuration import check_keys, load_config
 from within.core.cli.factory import example_inputs
 from within.core.cli.output import Json, console, print_json, standard_output_for_json
-from within.core.cli.settings import check_keys, shape_texts
+from within.core.cli.settings import shape_texts
 from within.core.errors import WithinError
 
 Files = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,28 +32,72 @@ def load_config(path: Path) -> Config:
         ) from error
 
 
-def read_dataclass(kind: type[Any], given: Mapping[str, Any], where: str) -> Any:
-    """Returns a frozen dataclass made of a mapping.
+def read_config(
+    config: str | Path | Config | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> tuple[Config, str]:
+    """Returns a configuration and what errors call it.
+
+    Arguments:
+        config: a file, or the settings themselves; not modified.
+        overrides: settings that replace those, dotted where nested: `{"schedule.epochs": 2}`.
+
+    Raises:
+        WithinError: as `load_config` does.
+    """
+    from mmengine.config import Config
+
+    if isinstance(config, (str, Path)):
+        read = load_config(Path(config))
+    elif isinstance(config, Config):
+        read = Config(config.to_dict(), filename=config.filename)
+    else:
+        read = Config(dict(config))
+    read.merge_from_dict(dict(overrides or {}))
+    return read, str(read.filename or "configuration")
+
+
+def read_dataclass(
+    kind: type[Any], given: Mapping[str, Any], where: str, *, parts: Mapping[str, type[Any]] | None = None
+) -> Any:
+    """Returns a frozen dataclass made of a mapping; private names (with an underscore) are left alone.
+
+    Arguments:
+        kind: the dataclass.
+        given: names and values; lists become tuples.
+        where: what errors call the mapping.
+        parts: attributes that are dataclasses of their own, where they are given as mappings.
 
     Raises:
         WithinError: naming a key that is unknown or missing.
     """
-    known = {attribute.name: attribute for attribute in dataclasses.fields(kind)}
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], known, n=1)
-        raise WithinError(
-            f"There is no setting {unknown[0]!r}",
-            where=where,
-            todo=f"did you mean {close[0]}?" if close else f"choose among {', '.join(known)}",
-        )
-    missing = [
-        name
-        for name, attribute in known.items()
-        if name not in given
-        and attribute.default is dataclasses.MISSING
-        and attribute.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise WithinError(f"The setting {missing[0]!r} is missing", where=where)
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    values = {name: value for name, value in given.items() if not name.startswith("_")}
+    fields = dataclasses.fields(kind)
+    check_keys(values, [field.name for field in fields], where)
+    for field in fields:
+        if (
+            field.name not in values
+            and field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+        ):
+            raise WithinError(f"The setting {field.name!r} is missing", where=where, todo=f"give {field.name}")
+    for name, part in (parts or {}).items():
+        if isinstance(values.get(name), Mapping):
+            values[name] = read_dataclass(part, values[name], f"{where}: {name}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Checks that every key is known.
+
+    Raises:
+        WithinError: naming the first that is not, and the nearest one that is.
+    """
+    known = list(known)
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise WithinError(
+                f"There is no setting {name!r}",
+                where=where,
+                todo=f"did you mean {close[0]}?" if close else f"choose among {', '.join(known)}",
+            )

@@ -38,6 +38,18 @@ def read_settings(texts: Sequence[str] | None) -> dict[str, Any]:
     return parse_arguments(texts, dotted=True)
 
 
+def read_job(config: Path | None, given: Mapping[str, Any]) -> Path | dict[str, Any]:
+    """Returns what says what to do: the configuration, or the options that were given, as plain values.
+
+    Raises:
+        WithinError: as `from_file` does.
+    """
+    if from_file(config, given) and config is not None:
+        return config
+    chosen = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
 def from_file(config: Path | None, given: Mapping[str, Any]) -> bool:
     """Returns whether a file says what to do.
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from within.core.checkpoint import load_into, load_tensors
+from within.core.cli.configuration import check_keys
 from within.core.cli.factory import build_model, find_factory
-from within.core.cli.settings import check_keys
 from within.core.distill import KnowledgeDistillation
 from within.core.errors import WithinError
 from within.core.graph import trace

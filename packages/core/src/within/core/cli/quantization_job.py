@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from within.core.cli.settings import MODEL_KEYS, check_keys
+from within.core.cli.configuration import check_keys
+from within.core.cli.settings import MODEL_KEYS
 from within.core.errors import WithinError
 from within.core.quantize import QuantizationSettings
 from within.core.quantize.bit_budget import BitBudget

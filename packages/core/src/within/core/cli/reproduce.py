@@ -48,11 +48,9 @@ def reproduce(table: Table = None, data: Data = None, as_json: Json = False) -> 
         rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
         print_json({"table": table, "title": result.title, "rows": rows, "note": result.note})
         return
-    from within.core.report import ReportContent, print_report
+    from within.core.report import print_table
 
-    print_report(ReportContent(title=table, tables=(result,)), console())
-    if result.note:
-        console().print(result.note, style="dim")
+    print_table(result, console())
 
 
 def run_table(name: str, data: Path | None) -> ReportTable:

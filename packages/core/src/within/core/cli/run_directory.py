@@ -21,12 +21,21 @@ CONFIG, MODEL = "config.py", "model.onnx"
 
 
 @contextmanager
-def run_directory(path: str | Path, config: Config, *, resume: bool = False) -> Iterator[Path]:
-    """Yields a new run directory that holds the configuration; a failure before the model is saved leaves none behind.
+def open_run_directory(path: str | Path, config: Config, *, resume: bool = False, write: bool = True) -> Iterator[Path]:
+    """Yields a new run directory that holds the configuration; a failure before anything else is in it leaves none.
+
+    Arguments:
+        path: of the directory.
+        config: is written into it, as `config.py`.
+        resume: continue in a directory that holds files.
+        write: False in the further processes of a distributed training, which find the directory made.
 
     Raises:
         WithinError: when the directory exists and holds files, unless `resume`.
     """
+    if not write:
+        yield Path(path)
+        return
     folder = new_run_directory(path, resume=resume)
     try:
         with atomic_write(folder / CONFIG) as temporary:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from within.core.cli.configuration import check_keys
 from within.core.errors import WithinError
 
 if TYPE_CHECKING:
@@ -108,12 +108,3 @@ def read_budgets(records: Sequence[Mapping[str, Any]], *, where: str) -> list[Bu
 
 def _is_cost(kind: Any, name: str) -> bool:
     return inspect.isclass(kind) and name != "Cost" and {"name", "unit", "__call__"} <= set(dir(kind))
-
-
-def check_keys(record: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    """Raises a `WithinError` for a key that is not known, with the nearest one that is."""
-    for key in record:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            todo = f"did you mean {near[0]!r}?" if near else f"the keys are: {', '.join(known)}"
-            raise WithinError(f"There is no key named {key!r}", where=where, todo=todo)

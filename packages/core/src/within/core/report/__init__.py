@@ -18,7 +18,7 @@ from within.core.report.content import (
 )
 from within.core.report.images import difference_picture
 from within.core.report.provenance import collect_provenance
-from within.core.report.terminal import print_report
+from within.core.report.terminal import print_report, print_table
 from within.core.report.write import read_report, write_report
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "collect_provenance",
     "difference_picture",
     "print_report",
+    "print_table",
     "quality_rows",
     "read_report",
     "write_report",

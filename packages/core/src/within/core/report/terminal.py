@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from within.core.report.content import ReportContent
+from within.core.report.content import ReportContent, ReportTable
 from within.core.report.quantity import difference, error, quantity, relative
 
 
@@ -20,10 +20,7 @@ def print_report(content: ReportContent, console: Console | None = None) -> None
         if table.row_count:
             console.print(table)
     for extra in content.tables:
-        table = Table(*extra.columns, title=extra.title, title_justify="left")
-        for row in extra.rows:
-            table.add_row(*[_cell(value) for value in row])
-        console.print(table)
+        print_table(extra, console)
     if content.certificate is not None:
         certificate = content.certificate
         facts = [certificate.status]
@@ -36,6 +33,22 @@ def print_report(content: ReportContent, console: Console | None = None) -> None
             console.print(f"  {escape(statement)}")
     for notice in content.notices:
         console.print(f"[yellow]{escape(notice.subject)}[/yellow] {escape(notice.reason)}")
+
+
+def print_table(content: ReportTable, console: Console | None = None) -> None:
+    """Prints a table with its title and note; columns of numbers are flush right."""
+    console = console or Console()
+    table = Table(title=escape(content.title), title_justify="left")
+    for place, heading in enumerate(content.columns):
+        numbers = all(
+            value is None or isinstance(value, (int, float)) for value in (row[place] for row in content.rows)
+        )
+        table.add_column(escape(heading), justify="right" if numbers else "left")
+    for row in content.rows:
+        table.add_row(*[_cell(value) for value in row])
+    console.print(table)
+    if content.note:
+        console.print(escape(content.note), style="dim")
 
 
 def _quality(content: ReportContent) -> Table:

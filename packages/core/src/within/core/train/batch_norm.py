@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from within.core.device.inference import device_of
 from within.core.errors import WithinError
 from within.core.progress import track
 
@@ -46,7 +47,7 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Any], *, limit: in
     saved = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
     momenta = [layer.momentum for layer in layers]
     modes = [(module, module.training) for module in model.modules()]
-    device = next(iter(model.parameters())).device
+    device = device_of(model)
     used, done = 0, False
     try:
         model.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -30,3 +31,14 @@ class TrainingResult:
     seconds: float
     resumed_from: int | None
     checkpoint: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values: the last loss and figures, and the run directory."""
+        return {
+            "iterations": self.iterations,
+            "loss": self.losses[-1][1] if self.losses else None,
+            "metrics": dict(self.metrics[-1][1]) if self.metrics else {},
+            "seconds": self.seconds,
+            "resumed_from": self.resumed_from,
+            "run": str(self.checkpoint.parents[1]) if self.checkpoint else None,
+        }

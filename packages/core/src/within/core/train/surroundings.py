@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from within.core.device.inference import device_of
 from within.core.errors import WithinError
 from within.core.train.launch import Launch
 
@@ -26,6 +27,7 @@ def training_state(
     modes = [(module, module.training) for network in networks for module in network.modules()]
     previous_threads = torch.get_num_threads()
     layout = torch.channels_last if channels_last else torch.contiguous_format
+    places = [device_of(network) for network in networks]
     for network in networks:
         network.to(launched.device)
         if channels_last:
@@ -38,7 +40,8 @@ def training_state(
         yield
     finally:
         torch.set_num_threads(previous_threads)
-        for network in networks:
+        for network, place in zip(networks, places, strict=True):
+            network.to(place)
             if channels_last:
                 network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         for module, mode in modes:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from functools import cached_property
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from within.segmentation.augmentation import (
@@ -59,6 +61,11 @@ class TrainingCrops:
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    @cached_property
+    def class_shares(self) -> Float64[np.ndarray, " classes"]:
+        """The share of each class among all labelled pixels; see `SegmentationPairs.class_shares`."""
+        return self.pairs.class_shares()
 
     def item_name(self, index: int) -> str:
         """Returns the name of the image's file."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from typing import Any
 
 from torch import nn
 
-from within.core.errors import WithinError
+from within.core.registry import construct, find_by_name
 from within.segmentation.models.variants import VARIANTS, Variant
 
 
@@ -23,14 +21,7 @@ def variant(name: str) -> Variant:
     Raises:
         WithinError: when there is none of this name; lists the closest ones.
     """
-    found = VARIANTS.get(name)
-    if found is None:
-        close = difflib.get_close_matches(name, VARIANTS, n=5, cutoff=0.4)
-        raise WithinError(
-            f"There is no network named {name!r}",
-            todo=f"did you mean {', '.join(close)}?" if close else f"choose one of {', '.join(VARIANTS)}",
-        )
-    return found
+    return find_by_name(VARIANTS, name)
 
 
 def build(name: str, **overrides: Any) -> nn.Module:
@@ -44,12 +35,4 @@ def build(name: str, **overrides: Any) -> nn.Module:
         WithinError: for an unknown name, or an override that the constructor does not have.
     """
     found = variant(name)
-    accepted = list(inspect.signature(found.network).parameters)
-    unknown = sorted(set(overrides) - set(accepted))
-    if unknown:
-        raise WithinError(
-            f"{found.network.__name__} has no argument {', '.join(unknown)}",
-            where=name,
-            todo=f"choose among {', '.join(accepted)}",
-        )
-    return found.network(**{**found.arguments, **overrides})
+    return construct(found.network, found.arguments, overrides, where=name)

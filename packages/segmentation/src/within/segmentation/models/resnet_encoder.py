@@ -68,6 +68,38 @@ class Bottleneck(nn.Module):
         return self.norm3(self.conv3(y), level) + self.shortcut(x)
 
 
+class Stem(nn.Module):
+    """A strided 7 x 7 convolution and max pooling: a quarter of the size.
+
+    Arguments:
+        width: channels.
+        levels: of the pyramid.
+    """
+
+    def __init__(self, width: int, levels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.norm = LevelNorm(width, levels)
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"], level: int = 0) -> Tensor:
+        """Returns the map that the first stage takes."""
+        return F.max_pool2d(F.relu(self.norm(self.conv(image), level)), 3, stride=2, padding=1)
+
+
+class Stage(nn.ModuleList):
+    """Blocks of one width at one resolution."""
+
+    def forward(
+        self, x: Float[Tensor, "batch inputs in_height in_width"], level: int = 0
+    ) -> tuple[Float[Tensor, "batch outputs height width"], Float[Tensor, "batch outputs height width"]]:
+        """Returns the sum of the last block, which the decoder takes, and its ReLU, which the next stage takes."""
+        total = x
+        for block in self:
+            total = block(x, level)
+            x = F.relu(total)
+        return total, x
+
+
 class ResNetEncoder(nn.Module):
     """Stem and four stages.
 
@@ -78,6 +110,7 @@ class ResNetEncoder(nn.Module):
 
     Attributes:
         channels: channels of the four features.
+        levels: as given.
     """
 
     def __init__(self, depth: int | Sequence[int] = 18, *, width: int = 64, levels: int = 1) -> None:
@@ -88,25 +121,23 @@ class ResNetEncoder(nn.Module):
         if len(blocks) != len(STRIDES) or min(blocks) < 1:
             raise WithinError(f"A ResNet has four stages, not {list(blocks)}", where="depth")
         block = Bottleneck if isinstance(depth, int) and depth >= 50 else BasicBlock
-        self.conv = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
-        self.norm = LevelNorm(width, levels)
+        self.stem = Stem(width, levels)
+        self.levels = levels
         self.channels = tuple(width * 2**stage * block.expansion for stage in range(len(STRIDES)))
         stages, inputs = [], width
         for number, outputs, stride in zip(blocks, self.channels, STRIDES, strict=True):
             stage = [block(inputs, outputs, stride, levels)]
             stage += [block(outputs, outputs, 1, levels) for _ in range(number - 1)]
-            stages.append(nn.ModuleList(stage))
+            stages.append(Stage(stage))
             inputs = outputs
         self.stages = nn.ModuleList(stages)
 
     def forward(self, image: Float[Tensor, "batch 3 height width"], level: int = 0) -> list[Tensor]:
         """Returns the features at 1/4, 1/8, 1/16 and 1/32 of the size, before their ReLU."""
-        x = F.max_pool2d(F.relu(self.norm(self.conv(image), level)), 3, stride=2, padding=1)
+        x = self.stem(image, level)
         features = []
         for stage in self.stages:
-            for block in stage:
-                total = block(x, level)
-                x = F.relu(total)
+            total, x = stage(x, level)
             features.append(total)
         return features
 

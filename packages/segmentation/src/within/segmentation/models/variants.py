@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from within.segmentation.models.espnet import CAMVID_DEVIATION, CAMVID_MEAN, ESPNet
+from within.segmentation.models.espnet import ESPNet
 from within.segmentation.models.espnet_v2 import ESPNetV2
+from within.segmentation.models.normalisation import CAMVID_DEVIATION, CAMVID_MEAN
 from within.segmentation.models.swiftnet_pyramid import SwiftNetPyramid
 from within.segmentation.models.swiftnet_single_scale import SwiftNetSingleScale
 

@@ -18,8 +18,8 @@ from within.segmentation.weights.layout import renamed
 
 OWN, LOGITS = "encoder.", "logits."
 RENAMES = (
-    (r"^conv1\.", "conv."),
-    (r"^bn1\.", "norm."),
+    (r"^conv1\.", "stem.conv."),
+    (r"^bn1\.", "stem.norm."),
     *((rf"^layer{stage + 1}\.", f"stages.{stage}.") for stage in range(4)),
     (r"\.bn(\d)\.", r".norm\1."),
     (r"\.downsample\.", ".shortcut."),
@@ -48,7 +48,7 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> None:
             "The file holds no encoder of this package, and ImageNet weights fit a ResNet only", where=str(path)
         )
     state = {renamed(name, RENAMES): tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
-    load_into(encoder, _at_every_level(state, levels=len(encoder.norm.levels)), where=str(path))
+    load_into(encoder, _at_every_level(state, levels=encoder.levels), where=str(path))
 
 
 def load_all_but_logits(network: nn.Module, path: str | Path) -> None:

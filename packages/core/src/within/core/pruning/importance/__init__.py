@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 
 from within.core.errors import WithinError
 from within.core.graph import Graph
-from within.core.pruning.importance.magnitude import l1, l2
+from within.core.pruning.importance.magnitude import filter_l1, l1, l2
 from within.core.pruning.importance.random import random
 from within.core.pruning.importance.taylor import taylor
 
 Scores = Mapping[str, NDArray[np.float64]]
-IMPORTANCES: dict[str, Callable[..., Scores]] = {"l1": l1, "l2": l2, "random": random, "taylor": taylor}
+IMPORTANCES: dict[str, Callable[..., Scores]] = {
+    "l1": l1,
+    "l2": l2,
+    "filter_l1": filter_l1,
+    "random": random,
+    "taylor": taylor,
+}
 
 
 def score(graph: Graph, importance: str | Scores | Callable[..., Scores], **needs: Any) -> Scores:
@@ -46,4 +52,4 @@ def score(graph: Graph, importance: str | Scores | Callable[..., Scores], **need
     return scores
 
 
-__all__ = ["IMPORTANCES", "Scores", "l1", "l2", "random", "score", "taylor"]
+__all__ = ["IMPORTANCES", "Scores", "filter_l1", "l1", "l2", "random", "score", "taylor"]

@@ -30,16 +30,31 @@ def l2(graph: Graph, **_: Any) -> dict[str, NDArray[np.float64]]:
     return _norms(graph, 2)
 
 
+def filter_l1(graph: Graph, **_: Any) -> dict[str, NDArray[np.float64]]:
+    """Returns the sum of the L1 norms of all filters that produce an atom; biases and normalisation have no say.
+
+    The score of Li et al. as it stands, for groups whose layers share one scale: a layer of large weights decides more.
+    """
+    tensors = named_tensors(graph.model)
+    scores = {}
+    for group in graph.channel_groups():
+        filters = [member for member in producers(graph, group) if tensors[member.tensor].dim() > 1]
+        layers = [_layer(member, tensors[member.tensor], group.size, 1) for member in filters]
+        scores[group.name] = np.sum(layers, axis=0) if layers else np.zeros(group.size)
+    return scores
+
+
 def _norms(graph: Graph, power: int) -> dict[str, NDArray[np.float64]]:
     tensors = named_tensors(graph.model)
     scores = {}
     for group in graph.channel_groups():
         layers = [_layer(member, tensors[member.tensor], group.size, power) for member in producers(graph, group)]
-        scores[group.name] = np.mean(layers, axis=0)
+        scores[group.name] = np.mean([norms / max(float(norms.mean()), 1e-30) for norms in layers], axis=0)
     return scores
 
 
 def _layer(member: Member, tensor: torch.Tensor, size: int, power: int) -> NDArray[np.float64]:
+    """Returns the norm of each atom's rows in one tensor."""
     weight = (
         tensor.detach().double().movedim(member.axis, 0).flatten(1)
         if tensor.dim() > 1
@@ -50,5 +65,4 @@ def _layer(member: Member, tensor: torch.Tensor, size: int, power: int) -> NDArr
     positions = weight.abs().pow(power).sum(1).cpu().numpy()
     here = member.atoms >= 0
     summed = np.bincount(member.atoms[here], positions[here], minlength=size)
-    norms = np.asarray(summed ** (1 / power), dtype=np.float64)
-    return norms / max(float(norms.mean()), 1e-30)
+    return np.asarray(summed ** (1 / power), dtype=np.float64)

@@ -85,3 +85,13 @@ def test_scores_must_fit_the_groups() -> None:
     graph = trace(model, (images,))
     with pytest.raises(WithinError):
         score(graph, {"first.weight": np.ones(3)})
+
+
+def test_filter_l1_sums_the_filters_of_a_group_as_they_are():
+    """Would catch layers made relative, and normalisation or biases that have a say."""
+    model, images, _ = _setup()
+    graph = trace(model, (images,))
+    found = score(graph, "filter_l1")
+    expected = model.first.weight.abs().sum((1, 2, 3)).detach().double().numpy()
+    np.testing.assert_allclose(found["first.weight"], expected, rtol=1e-6)
+    assert not np.allclose(score(graph, "l1")["first.weight"], expected)

@@ -86,6 +86,31 @@ def test_places(target):
     assert not any("conv" in name and "second" in name for name in result.quantized.activations)
 
 
+class Joined(nn.Module):
+    """A sum of what is computed in floating point; a convolution reads the sum, or something in floating point."""
+
+    def __init__(self, read_by_layer: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+        self.last = nn.Conv2d(4, 2, 1)
+        self.read_by_layer = read_by_layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = torch.sigmoid(self.first(x)) + torch.sigmoid(self.second(x))
+        return self.last(total if self.read_by_layer else torch.sigmoid(total))
+
+
+@pytest.mark.parametrize("read_by_layer", [True, False])
+def test_a_sum_among_floats_stays_in_float(read_by_layer):
+    """Would catch integer islands: rounding for nothing, and operators that OpenVINO cannot run."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 4)
+    result = quantize(Joined(read_by_layer).eval(), (x,), [x], {})
+    left = {item.kind: item.reason for item in result.left}
+    assert ("add" in left) is not read_by_layer
+    assert read_by_layer or "in float" in left["add"]
+
+
 def test_patterns_and_bits_of_single_layers():
     """Would catch a pattern that matches nothing, or bits given to another layer."""
     result = quantize(network(), (batches()[0],), batches(1), {"keep_float": ["head"], "bits": {"second": (4, 6)}})

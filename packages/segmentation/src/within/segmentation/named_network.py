@@ -22,8 +22,11 @@ from within.core.pruning import Plan, load, read_plan
 from within.segmentation.models import build
 from within.segmentation.models.espnet import ESPNet
 from within.segmentation.models.espnet_v2 import ESPNetV2
-from within.segmentation.weights import load_espnet, load_espnet_v2
+from within.segmentation.models.swiftnet_pyramid import SwiftNetPyramid
+from within.segmentation.models.swiftnet_single_scale import SwiftNetSingleScale
+from within.segmentation.weights import load_espnet, load_espnet_v2, load_swiftnet
 from within.segmentation.weights.layout import load_published
+from within.segmentation.weights.swiftnet_layout import published_arguments
 
 ATTRIBUTES = ("classes", "void_class", "size_multiple", "fixed_size")
 
@@ -70,10 +73,12 @@ def open_network(
             raise WithinError(f"The folder is no run directory: it has no {PLAN} and {WEIGHTS}", where=str(given))
     if name is None:
         raise WithinError("Nothing says which network it is", where=str(weights), todo="name it with --network")
-    model = build(str(name), **dict(arguments or {}))
+    known = published_arguments(weights) if weights is not None and "swiftnet" in str(name) else {}
+    chosen = {**known, **dict(arguments or {})}
+    model = build(str(name), **chosen)
     if weights is not None:
         load_weights(model, weights)
-    return NamedNetwork(str(name), dict(arguments or {}), model)
+    return NamedNetwork(str(name), chosen, model)
 
 
 def first_plan(
@@ -101,6 +106,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         load_espnet(model, path)
     elif isinstance(model, ESPNetV2):
         load_espnet_v2(model, path)
+    elif isinstance(model, (SwiftNetSingleScale, SwiftNetPyramid)):
+        load_swiftnet(model, path)
     else:
         load_published(model, path, ())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -28,6 +29,8 @@ class SwiftNetSingleScale(nn.Module):
         depth: of the ResNet encoder (a number, or blocks a stage), or "mobilenet_v2".
         width: of the first stage of a ResNet.
         features: channels of the decoder.
+        rectified: the decoder takes the encoder's features after their ReLU. So do the published weights on ResNet-18
+            and ResNet-34: in the code that trained them that ReLU overwrites the sum.
         mean, deviation: of the images' red, green and blue, on the scale 0..255.
     """
 
@@ -42,11 +45,12 @@ class SwiftNetSingleScale(nn.Module):
         depth: Depth = 18,
         width: int = 64,
         features: int = 128,
+        rectified: bool = False,
         mean: Sequence[float] = CITYSCAPES_MEAN,
         deviation: Sequence[float] = CITYSCAPES_DEVIATION,
     ) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.rectified = classes, rectified
         self.normalise = Normalisation(mean, deviation)
         self.encoder = encoder(depth, width)
         *finer, coarsest = self.encoder.channels
@@ -62,7 +66,8 @@ class SwiftNetSingleScale(nn.Module):
 
     def scores(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes rows columns"]:
         """Returns class scores at a quarter of the size of the image."""
-        *finer, coarsest = self.encoder(self.normalise(image))
+        features = self.encoder(self.normalise(image))
+        *finer, coarsest = [F.relu(feature) for feature in features] if self.rectified else features
         x = self.context(coarsest)
         for feature, bottleneck, blend in zip(reversed(finer), self.bottlenecks, self.blends, strict=True):
             lateral = bottleneck(feature)

@@ -2,5 +2,6 @@
 
 from within.segmentation.weights.espnet_layout import load_espnet
 from within.segmentation.weights.espnet_v2_layout import load_espnet_v2
+from within.segmentation.weights.swiftnet_layout import load_swiftnet
 
-__all__ = ["load_espnet", "load_espnet_v2"]
+__all__ = ["load_espnet", "load_espnet_v2", "load_swiftnet"]

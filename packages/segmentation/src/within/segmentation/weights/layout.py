@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -23,13 +23,14 @@ def renamed(name: str, renames: Renames) -> str:
     return name
 
 
-def load_published(model: nn.Module, path: str | Path, renames: Renames) -> None:
+def load_published(model: nn.Module, path: str | Path, renames: Renames, *, ignored: Collection[str] = ()) -> None:
     """Copies all tensors of a checkpoint into a model, or none.
 
     Arguments:
         model: of this package.
         path: a .safetensors file, or a torch file of plain tensors, with or without the `module.` of parallel training.
         renames: from the checkpoint's names to the model's; names that are the model's already are left alone.
+        ignored: tensors of the checkpoint that are no weights.
 
     Raises:
         WithinError: when the file is missing, damaged, or could run code; when tensors are missing, unexpected or of
@@ -37,8 +38,10 @@ def load_published(model: nn.Module, path: str | Path, renames: Renames) -> None
     """
     state = {}
     for name, tensor in load_tensors(path).items():
-        _check_finite(name, tensor, path)
-        state[renamed(re.sub(r"^(module\.)+", "", name), renames)] = tensor
+        name = re.sub(r"^(module\.)+", "", name)
+        if name not in ignored:
+            _check_finite(name, tensor, path)
+            state[renamed(name, renames)] = tensor
     # Files from before PyTorch 0.4.1 have no counters of batches.
     counters = {name: own for name, own in model.state_dict().items() if name.endswith(".num_batches_tracked")}
     load_into(model, counters | state, where=str(path))

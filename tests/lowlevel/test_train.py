@@ -196,8 +196,8 @@ def test_an_interrupted_training_resumes_to_the_same_weights(images, tmp_path):
 
 
 BAD = {
-    "did you mean iterations": {"iteration": 3},
-    "did you mean patch_size": {"train.patchsize": 3},
+    "did you mean 'iterations'": {"iteration": 3},
+    "did you mean 'patch_size'": {"train.patchsize": 3},
     "no network named": {"network": "dncn"},
     "no loss named": {"loss": {"type": "l3", "_delete_": True}},
     "no clean image|Noise is not added": {"train.lq": "x"},

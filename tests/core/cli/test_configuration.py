@@ -32,9 +32,9 @@ def test_parts_become_dataclasses_and_private_names_stay_out() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"nam": "x"}, "no setting 'nam'.*here.*did you mean name"),
+        ({"nam": "x"}, "no setting 'nam'.*here.*did you mean 'name'"),
         ({}, "'name' is missing.*here.*give name"),
-        ({"name": "x", "inner": {"sizes": 1}}, "no setting 'sizes'.*here: inner.*did you mean size"),
+        ({"name": "x", "inner": {"sizes": 1}}, "no setting 'sizes'.*here: inner.*did you mean 'size'"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_place(given: dict[str, object], words: str) -> None:

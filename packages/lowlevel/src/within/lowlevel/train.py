@@ -85,18 +85,14 @@ def main(
             clip_gradients=settings.clip_gradients,
             ema=settings.ema,
             run_directory=folder,
-            checkpoint_every=settings.checkpoint_every,
-            keep_checkpoints=settings.keep_checkpoints,
             resume=resume,
-            seed=settings.seed,
             device=launched.device,
             precision=settings.precision,
             channels_last=settings.channels_last,
             threads=settings.threads,
             workers=settings.workers,
-            log_every=settings.log_every,
-            tensorboard=settings.tensorboard,
             description=settings.name,
+            **settings.run_options(),
         )
     if launched.is_main:
         save_weights(network, folder / WEIGHTS, {"network": settings.network, "config": settings.name})

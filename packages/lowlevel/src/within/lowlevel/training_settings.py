@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
+from within.core.train.run_settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class TeacherSettings:
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """One training.
+class TrainingSettings(RunSettings):
+    """One training; see also `RunSettings`.
 
     Attributes:
         name: of the run.
@@ -110,8 +111,8 @@ class TrainingSettings:
         batch_size: items a step, over all processes together.
         epochs: rounds through the training data; `schedule` is then counted in epochs too.
         iterations: optimizer steps, where there are no epochs or the training shall end earlier.
-        optimizer, schedule, clip_gradients, ema, seed, checkpoint_every, keep_checkpoints, log_every, workers,
-        precision, channels_last, threads, tensorboard: see `within.core.train.fit`.
+        optimizer, schedule, clip_gradients, ema, workers, precision, channels_last, threads: see
+            `within.core.train.fit`.
         data_root: folder that relative paths of data and weights start from.
     """
 
@@ -132,15 +133,12 @@ class TrainingSettings:
     schedule: Any = None
     clip_gradients: float | None = None
     ema: float | None = None
-    seed: int = 0
-    checkpoint_every: int = 5000
-    keep_checkpoints: int = 2
-    log_every: int = 100
+    checkpoint_every: int = field(default=5000, kw_only=True)
+    log_every: int = field(default=100, kw_only=True)
     workers: int | None = None
     precision: Literal["float16", "bfloat16"] | None = None
     channels_last: bool = True
     threads: int | None = None
-    tensorboard: bool = False
     data_root: str = "."
 
     def __post_init__(self) -> None:

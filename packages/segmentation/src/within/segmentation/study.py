@@ -196,13 +196,10 @@ class _Job:
             self.crops,
             training.schedule,
             run_directory=place,
-            checkpoint_every=training.checkpoint_every,
-            keep_checkpoints=1,
             resume=place.is_dir(),
-            seed=seed,
             device=self.device,
-            log_every=training.log_every,
             description=place.name,
+            **replace(training, seed=seed, keep_checkpoints=1).run_options(),
         )
         seconds = time.process_time() - started
         scores = evaluate(

@@ -74,14 +74,10 @@ def main(
             validate=keeper,
             validate_every=None if keeper is None else settings.validate_every * settings.schedule.rounds(len(pairs)),
             run_directory=folder,
-            checkpoint_every=settings.checkpoint_every,
-            keep_checkpoints=settings.keep_checkpoints,
             resume=resume,
-            seed=settings.seed,
             device=launched.device,
-            log_every=settings.log_every,
-            tensorboard=settings.tensorboard,
             description=settings.name,
+            **settings.run_options(),
         )
     if launched.is_main:
         save_weights(network, folder / "last.safetensors", {"network": settings.network})

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
+from within.core.train.run_settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """One training.
+class TrainingSettings(RunSettings):
+    """One training; see also `RunSettings`.
 
     Attributes:
         name: of the run.
@@ -94,7 +95,6 @@ class TrainingSettings:
         split, validation_split: parts of the data set.
         validate_every: epochs between two validations; the weights of the best one are kept.
         size: height and width at which the network is validated; that of each image by default.
-        seed, checkpoint_every, keep_checkpoints, log_every, tensorboard: see `within.core.train.fit`.
     """
 
     name: str
@@ -109,11 +109,6 @@ class TrainingSettings:
     validation_split: str | None = "val"
     validate_every: int = 4
     size: Sequence[int] | None = None
-    seed: int = 0
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 2
-    log_every: int = 50
-    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         given = [name for name in ("weights", "pretrained", "transfer") if getattr(self, name) is not None]

@@ -99,5 +99,5 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
             raise WithinError(
                 f"There is no setting {name!r}",
                 where=where,
-                todo=f"did you mean {close[0]}?" if close else f"choose among {', '.join(known)}",
+                todo=f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(known)}",
             )

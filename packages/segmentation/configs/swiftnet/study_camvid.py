@@ -2,4 +2,4 @@
 
 training = dict(config="rn18_camvid.py", name="study_camvid", checkpoint_every=300)
 seeds = (0, 1, 2)
-count_size = (240, 320)
+count_size = (300, 400)

@@ -16,6 +16,7 @@ from within.segmentation.compress import main as compress
 from within.segmentation.data import find_dataset
 from within.segmentation.export import main as export
 from within.segmentation.int8 import HalfPrecision, calibration_images
+from within.segmentation.label_map import CAMVID
 from within.segmentation.named_network import open_network
 from within.segmentation.train import main as train
 
@@ -52,7 +53,11 @@ def test_the_run_directory_holds_all_and_reopens_as_the_same_network(job):
 
 def test_the_report_shows_quality_pictures_sensitivity_and_what_stayed_in_float(job):
     assert [row.name.rpartition(", ")[2] for row in job.content.quality] == ["pruned"] * 2 + ["FP16"] * 2 + ["INT8"] * 2
-    assert [len(strip.pictures) for strip in job.content.strips] == [5, 5, 1]
+    *images, key, sensitivity = job.content.strips
+    assert [len(strip.pictures) for strip in images] == [5, 5]
+    assert {picture.caption for picture in key.pictures} <= set(CAMVID.classes)
+    assert len(key.pictures) > 1
+    assert len(sensitivity.pictures) == 1
     assert {table.title for table in job.content.tables} >= {"Layers", "Intersection over union, %"}
     assert any("float" in notice.reason for notice in job.content.notices)
     assert json.loads((job.folder / "metrics.json").read_text())

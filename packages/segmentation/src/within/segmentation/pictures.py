@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Integer, UInt8
@@ -13,6 +15,7 @@ from within.segmentation.label_map import LabelMap
 from within.segmentation.prediction import Forward, predict
 
 AGREE, DIFFER = 0.35, (255, 40, 40)
+SWATCH = (12, 24)
 
 
 def coloured(classes: Integer[Tensor, "height width"], label_map: LabelMap) -> UInt8[np.ndarray, "height width 3"]:
@@ -39,7 +42,7 @@ def strips(
     count: int = 3,
     size: tuple[int, int] | None = None,
 ) -> tuple[ImageStrip, ...]:
-    """Returns image, label, both predictions and their difference, for a few images spread over a data set.
+    """Returns image, label, both predictions and their difference, for a few images spread over a data set, and a key.
 
     Arguments:
         before, after: the dense and the compressed network, in `eval` mode.
@@ -47,11 +50,13 @@ def strips(
         count: of images.
         size: height and width at which the networks work.
     """
-    found = []
+    found, seen = [], torch.zeros(pairs.label_map.num_classes, dtype=torch.bool)
     for index in sorted({round(position) for position in np.linspace(0, len(pairs) - 1, count)}):
         image, label = pairs.read(index)
         batch = image[None].float()
         first, second = (predict(network, batch, size=size)[0].cpu() for network in (before, after))
+        for classes in (label.long(), first, second):
+            seen[classes[classes < len(seen)]] = True
         share = 100 * float((first != second).double().mean())
         found.append(
             ImageStrip(
@@ -65,4 +70,13 @@ def strips(
                 ),
             )
         )
-    return tuple(found)
+    return (*found, _key(pairs.label_map, seen.nonzero().flatten().tolist()))
+
+
+def _key(label_map: LabelMap, classes: Sequence[int]) -> ImageStrip:
+    """Returns the colour of each class."""
+    swatches = {number: np.full(SWATCH, number, np.uint8) for number in classes}
+    return ImageStrip(
+        "Classes",
+        tuple(Picture(label_map.classes[number], label_map.colour(swatch)) for number, swatch in swatches.items()),
+    )

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "tools" / "benchmarks" / "artefacts" / "camvid"
 CONFIG = ROOT / "packages" / "segmentation" / "configs" / "swiftnet" / "study_camvid.py"
 SEEDS = (0, 1, 2)
-PRETRAINING_STEPS, STEPS = 4800, 900
+PRETRAINING_STEPS, STEPS = 4800, 600
 
 
 def segmentation_data() -> Path:

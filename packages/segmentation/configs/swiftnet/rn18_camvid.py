@@ -8,14 +8,15 @@ size = (300, 400)
 validate_every = 10
 schedule = dict(
     epochs=40,
-    batch_size=4,
+    batch_size=6,
     crop=(240, 320),
     scale=(0.85, 1.5),
-    brightness=0.2,
+    brightness=0.3,
+    colour=0.1,
     optimizer=dict(type="AdamW", lr=2e-3, weight_decay=1e-4),
     encoder_factor=1.0,
     balance=1.05,
     loss_stride=2,
-    ema=0.99,
+    ema=0.98,
     clip_gradients=5.0,
 )

@@ -1,0 +1,136 @@
+"""Rulebooks of sparse convolution: which input row meets which output row under each offset of the kernel.
+
+    submanifold     outputs are at the inputs' places;  i = o + (k - r) dilation
+    strided         outputs are wherever an input reaches;  o stride = i + padding - k dilation
+    inverse         the pairs of a strided one, the other way round
+
+Graham, Engelcke, van der Maaten: 3D Semantic Segmentation with Submanifold Sparse Convolutional Networks, CVPR 2018.
+Maps of two axes are handled as three with one layer. Offsets are numbered as in a dense kernel, the last axis fastest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Int32
+from torch import Tensor
+
+from within.core.errors import WithinError
+from within.perception3d.sparse import rulebook_numba, rulebook_torch
+
+Sizes = tuple[int, ...]
+MOST_CELLS = 2**34  # of the output grid, for which a bit map (2 GiB) is still sensible
+
+
+@dataclass(frozen=True, eq=False)
+class Rulebook:
+    """The pairs of one convolution.
+
+    Attributes:
+        inputs, outputs: rows of each pair, the pairs of one offset after those of the other.
+        starts: of each offset in them, and their number at the end.
+        out_indices: places of the outputs: batch and coordinates.
+        out_shape: grid of the outputs.
+        in_rows: number of inputs.
+        identity: the offset under which every row meets itself, or None; its pairs are listed as well.
+    """
+
+    inputs: Int32[Tensor, " pairs"] = field(repr=False)
+    outputs: Int32[Tensor, " pairs"] = field(repr=False)
+    starts: Sizes
+    out_indices: Int32[Tensor, "outputs axes"] = field(repr=False)
+    out_shape: Sizes
+    in_rows: int
+    identity: int | None = None
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs; times channels in and out they are the multiply-accumulates of a convolution."""
+        return self.starts[-1]
+
+    @property
+    def out_rows(self) -> int:
+        """Number of outputs."""
+        return int(self.out_indices.shape[0])
+
+    def inverse(self, indices: Int32[Tensor, "inputs axes"], shape: Sizes) -> Rulebook:
+        """Returns the pairs the other way round: from the outputs back to the inputs at `indices`."""
+        return Rulebook(self.outputs, self.inputs, self.starts, indices, shape, self.out_rows, self.identity)
+
+
+def submanifold(
+    indices: Int32[Tensor, "voxels axes"], shape: Sizes, batch: int, kernel_size: Sizes, dilation: Sizes
+) -> Rulebook:
+    """Returns the rulebook of a submanifold convolution.
+
+    Raises:
+        WithinError: when a side of the kernel is even.
+    """
+    if any(size % 2 == 0 for size in kernel_size):
+        raise WithinError(f"A submanifold kernel of {kernel_size} has no centre", todo="take odd sizes")
+    places, grid, kernel, step = _three(indices, shape, kernel_size, dilation)
+    find = rulebook_numba.submanifold if indices.device.type == "cpu" else rulebook_torch.submanifold
+    inputs, outputs, starts = find(places, grid, kernel, step)
+    return Rulebook(inputs, outputs, starts, indices, shape, len(indices), math.prod(kernel_size) // 2)
+
+
+def strided(
+    indices: Int32[Tensor, "voxels axes"],
+    shape: Sizes,
+    batch: int,
+    kernel_size: Sizes,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+) -> Rulebook:
+    """Returns the rulebook of an ordinary sparse convolution; outputs are in the order of the grid.
+
+    Raises:
+        WithinError: when the output grid has no cells.
+    """
+    out_shape = tuple(map(out_size, shape, kernel_size, stride, padding, dilation))
+    if min(out_shape) < 1:
+        raise WithinError(f"A kernel of {kernel_size} with stride {stride} leaves nothing of a grid of {shape}")
+    places, _, kernel, step = _three(indices, shape, kernel_size, dilation)
+    two = len(shape) == 2
+    strides, pads = ((1, *stride), (0, *padding)) if two else (stride, padding)
+    out_grid = (1, *out_shape) if two else out_shape
+    on_cpu = indices.device.type == "cpu" and batch * math.prod(out_grid) <= MOST_CELLS
+    find = rulebook_numba.strided if on_cpu else rulebook_torch.strided
+    inputs, outputs, starts, found = find(places, batch, out_grid, kernel, strides, pads, step)
+    out_indices = found[:, [0, 2, 3]].contiguous() if two else found
+    return Rulebook(inputs, outputs, starts, out_indices, out_shape, len(indices))
+
+
+def out_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Returns the output's extent along one axis, as of a dense convolution."""
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def brute_force(
+    indices: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]], kernel_size: Sizes, stride: Sizes,
+    padding: Sizes, dilation: Sizes,
+) -> set[tuple[int, int, int]]:  # fmt: skip
+    """Returns (offset, input, output) by the definition, for tests; slow."""
+    where = {tuple(place): row for row, place in enumerate(outputs)}
+    found = set()
+    for row, (batch, *place) in enumerate(indices):
+        for number, offset in enumerate(itertools.product(*map(range, kernel_size))):
+            reached = [place[a] + padding[a] - offset[a] * dilation[a] for a in range(len(place))]
+            if all(value % stride[a] == 0 for a, value in enumerate(reached)):
+                target = (batch, *(value // stride[a] for a, value in enumerate(reached)))
+                if target in where:
+                    found.add((number, row, where[target]))
+    return found
+
+
+def _three(indices: Tensor, shape: Sizes, kernel_size: Sizes, dilation: Sizes) -> tuple[Tensor, Sizes, Sizes, Sizes]:
+    """Returns places, grid, kernel and dilation with three axes."""
+    if len(shape) == 3:
+        return indices, shape, kernel_size, dilation
+    layer = torch.zeros_like(indices[:, :1])
+    return torch.cat([indices[:, :1], layer, indices[:, 1:]], dim=1), (1, *shape), (1, *kernel_size), (1, *dilation)

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from tests.segmentation.segmentation_data import ARGUMENTS, small_data
 
 from within.core.errors import WithinError
+from within.segmentation.label_map import CAMVID
 from within.segmentation.models import build
 from within.segmentation.named_network import open_network
 from within.segmentation.train import main, start
@@ -107,6 +108,21 @@ def test_a_network_for_other_classes_gives_all_but_its_scores(tmp_path):
     made = start(training_settings(settings("none", transfer=str(tmp_path / "other.safetensors")), where="test"))
     assert torch.equal(made.blends[0].conv.weight, source.blends[0].conv.weight)
     assert made.logits.conv.out_channels == 11
+
+
+def test_classes_of_the_same_name_keep_their_scores(tmp_path):
+    """Would catch scores of another class: the network would begin by calling trees cars."""
+    data = small_data(tmp_path / "data", val=1)
+    source = build("swiftnet_rn18", **{**ARGUMENTS, "classes": 3})
+    save_file(source.state_dict(), tmp_path / "other.safetensors")
+    given = {"transfer": str(tmp_path / "other.safetensors"), "transfer_classes": ["vegetation", "terrain", "Car"]}
+    made = start(training_settings(settings(data, **given), where="test"))
+    own, theirs = made.logits.conv, source.logits.conv
+    assert torch.equal(own.weight[CAMVID.classes.index("tree")], theirs.weight[0])
+    assert torch.equal(own.weight[CAMVID.classes.index("car")], theirs.weight[2])
+    assert torch.equal(made.logits.norm.running_mean, source.logits.norm.running_mean)
+    fresh = start(training_settings(settings(data), where="test")).logits.conv
+    assert torch.equal(own.weight[CAMVID.classes.index("sky")], fresh.weight[CAMVID.classes.index("sky")])
 
 
 @pytest.mark.parametrize(

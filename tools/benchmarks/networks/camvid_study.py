@@ -13,6 +13,7 @@ from pathlib import Path
 
 from within.core.cli.configuration import read_config
 from within.core.errors import WithinError
+from within.segmentation.label_map import CITYSCAPES_TRAIN_IDS
 from within.segmentation.study import StudySettings, study_settings
 from within.segmentation.training_settings import Schedule
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "tools" / "benchmarks" / "artefacts" / "camvid"
 CONFIG = ROOT / "packages" / "segmentation" / "configs" / "swiftnet" / "study_camvid.py"
 SEEDS = (0, 1, 2)
-PRETRAINING_STEPS, STEPS = 4800, 600
+PRETRAINING_STEPS, STEPS = 4800, 480
 
 
 def segmentation_data() -> Path:
@@ -40,6 +41,7 @@ def settings(transfer: Path | None = None, seeds: tuple[int, ...] = SEEDS) -> St
     chosen = {
         "training.data": str(segmentation_data() / "camvid"),
         "training.transfer": None if transfer is None else str(transfer),
+        "training.transfer_classes": CITYSCAPES_TRAIN_IDS.classes,
         "seeds": seeds,
     }
     read, where = read_config(CONFIG, chosen)

@@ -39,7 +39,15 @@ from within.segmentation.weights import load_espnet_v2
 
 TEACHER = "espnetv2_s1.0_cityscapes_1024x512.safetensors"
 TEACHER_SIZE = (512, 672)
-PRETRAINING = {"batch_size": 4, "scale": (1.0, 1.5), "brightness": 0.2, "colour": 0.0, "balance": 1.1, "ema": None}
+PRETRAINING = {
+    "batch_size": 4,
+    "scale": (1.0, 1.5),
+    "brightness": 0.2,
+    "colour": 0.0,
+    "optimizer": {"type": "AdamW", "lr": 2e-3, "weight_decay": 1e-4},
+    "balance": 1.1,
+    "ema": None,
+}
 BITS = 8
 
 

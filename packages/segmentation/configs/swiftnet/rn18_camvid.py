@@ -13,7 +13,7 @@ schedule = dict(
     scale=(0.85, 1.5),
     brightness=0.3,
     colour=0.1,
-    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=1e-4),
+    optimizer=dict(type="AdamW", lr=1.5e-3, weight_decay=1e-4),
     encoder_factor=1.0,
     balance=1.05,
     loss_stride=2,

@@ -32,7 +32,7 @@ class LabelMap:
         ids: number in the file to class number; every other number is void.
         ignore: the class number of void.
         known_ids: the numbers that a file may hold, those of void included; None allows all.
-        synonyms: other names of the classes, which `reordered` understands.
+        synonyms: other names of the classes, which `reordered` and `counterparts` understand.
 
     Raises:
         WithinError: when the parts contradict each other.
@@ -106,12 +106,23 @@ class LabelMap:
             todo=f"{self.name} uses {_ranges(known)}; check that this is a file of class ids, made for this data set",
         )
 
+    def _places(self) -> dict[str, int]:
+        """Returns the class of each name and synonym."""
+        places = {name.casefold(): place for place, name in enumerate(self.classes)}
+        return places | {name.casefold(): places[own.casefold()] for name, own in self.synonyms.items()}
+
     def colour(self, labels: Integer[np.ndarray | Tensor, "height width"]) -> UInt8[np.ndarray, "height width 3"]:
         """Returns a picture of class numbers; void and every number that is no class are black."""
         palette = np.zeros((self.num_classes + 1, 3), np.uint8)
         palette[:-1] = self.colours
         numbers = np.asarray(labels)
         return palette[np.where((numbers < 0) | (numbers >= self.num_classes), self.num_classes, numbers)]
+
+    def counterparts(self, names: Sequence[str]) -> tuple[int | None, ...]:
+        """Returns for each class its position among the names of another data set, or None where it has none there."""
+        places = self._places()
+        found = {places[name.casefold()]: at for at, name in enumerate(names) if name.casefold() in places}
+        return tuple(found.get(place) for place in range(self.num_classes))
 
     def reordered(self, names: Sequence[str]) -> tuple[int, ...]:
         """Returns where the classes of another order stand in this one.
@@ -126,8 +137,7 @@ class LabelMap:
         Raises:
             WithinError: when a name is unknown, or a class is missing or comes twice.
         """
-        places = {name.casefold(): place for place, name in enumerate(self.classes)}
-        places |= {name.casefold(): places[own.casefold()] for name, own in self.synonyms.items()}
+        places = self._places()
         unknown = [name for name in names if name.casefold() not in places]
         if unknown:
             raise WithinError(
@@ -170,7 +180,16 @@ CAMVID = LabelMap(
     _colours("808080 800000 c0c080 804080 3c28de 808000 c08080 404080 400080 404000 0080c0"),
     {number: number for number in range(11)},
     known_ids=frozenset(range(12)),
-    synonyms={"column pole": "pole", "column_pole": "pole", "sidewalk": "pavement", "signsymbol": "sign"},
+    synonyms={
+        "column pole": "pole",
+        "column_pole": "pole",
+        "sidewalk": "pavement",
+        "signsymbol": "sign",
+        "traffic sign": "sign",
+        "vegetation": "tree",
+        "person": "pedestrian",
+        "rider": "bicyclist",
+    },
 )
 
 CITYSCAPES = LabelMap(

@@ -30,7 +30,7 @@ from within.segmentation.models import build
 from within.segmentation.named_network import first_plan, load_weights
 from within.segmentation.prediction import height_width
 from within.segmentation.training_settings import Schedule, TrainingSettings, training_settings
-from within.segmentation.weights.encoder_layout import load_all_but_logits, load_encoder
+from within.segmentation.weights.encoder_layout import load_encoder, load_for_other_classes
 
 BEST = "best.json"
 
@@ -100,7 +100,11 @@ def start(settings: TrainingSettings) -> nn.Module:
     if settings.weights is not None:
         load_weights(network, settings.weights)
     if settings.transfer is not None:
-        load_all_but_logits(network, settings.transfer)
+        names = settings.transfer_classes
+        label_map = find_dataset(settings.data, settings.split).label_map if names else None
+        load_for_other_classes(
+            network, settings.transfer, None if label_map is None else label_map.counterparts(names or ())
+        )
     if settings.pretrained is not None:
         if not isinstance(getattr(network, "encoder", None), nn.Module):
             raise WithinError(f"{settings.network} has no encoder of its own", todo="give weights instead")

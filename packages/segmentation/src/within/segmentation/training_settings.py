@@ -92,6 +92,7 @@ class TrainingSettings(RunSettings):
         weights: file or run directory to start from, the whole network.
         pretrained: weights of the encoder alone: of ImageNet, as torchvision or timm name them, or of another SwiftNet.
         transfer: file or run directory of the same network for other classes, all of which is taken but `logits`.
+        transfer_classes: names of that network's outputs; classes of the same name, or a synonym, keep their scores.
         split, validation_split: parts of the data set.
         validate_every: epochs between two validations; the weights of the best one are kept.
         size: height and width at which the network is validated; that of each image by default.
@@ -105,6 +106,7 @@ class TrainingSettings(RunSettings):
     weights: str | None = None
     pretrained: str | None = None
     transfer: str | None = None
+    transfer_classes: Sequence[str] | None = None
     split: str = "train"
     validation_split: str | None = "val"
     validate_every: int = 4

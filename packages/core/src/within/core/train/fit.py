@@ -178,7 +178,7 @@ def fit(
             custom.append(progress)
         if freeze_batch_norm_at is not None:
             custom.append(FreezeBatchNormHook(freeze_batch_norm_at))
-        average = None if ema is None else EMAHook("ExponentialMovingAverage", momentum=1 - ema)
+        average = None if ema is None else EMAHook("ExponentialMovingAverage", momentum=1 - ema, update_buffers=True)
         if average is not None:
             custom.append(average)
         if deterministic:

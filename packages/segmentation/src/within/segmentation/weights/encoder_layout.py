@@ -6,7 +6,7 @@ Statistics and affine parameters of batch norm are copied to every level of a py
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from within.core.errors import WithinError
 from within.segmentation.models.resnet_encoder import ResNetEncoder
 from within.segmentation.weights.layout import renamed
 
-OWN, LOGITS = "encoder.", "logits."
+OWN, LOGITS, SCORES = "encoder.", "logits.", "logits.conv."
 RENAMES = (
     (r"^conv1\.", "stem.conv."),
     (r"^bn1\.", "stem.norm."),
@@ -51,15 +51,32 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> None:
     load_into(encoder, _at_every_level(state, levels=encoder.levels), where=str(path))
 
 
-def load_all_but_logits(network: nn.Module, path: str | Path) -> None:
-    """Copies the weights of the same network for other classes; its layer of class scores stays as it is.
+def load_for_other_classes(
+    network: nn.Module, path: str | Path, counterparts: Sequence[int | None] | None = None
+) -> None:
+    """Copies the weights of the same network for other classes.
+
+    Arguments:
+        network: whose layer of class scores stays as it is, but for the classes with a counterpart.
+        path: a run directory or file.
+        counterparts: for each class of the network its number in the file, or None; see `LabelMap.counterparts`.
 
     Raises:
         WithinError: when the file is missing or damaged, or holds another network.
     """
-    own = {name: value for name, value in network.state_dict().items() if name.startswith(LOGITS)}
-    others = {name: value for name, value in load_tensors(path).items() if not name.startswith(LOGITS)}
-    load_into(network, others | own, where=str(path))
+    file = load_tensors(path)
+    own = {name: value.clone() for name, value in network.state_dict().items() if name.startswith(LOGITS)}
+    for name, value in own.items() if counterparts is not None else ():
+        theirs = file.get(name)
+        if theirs is None or theirs.shape[1:] != value.shape[1:]:
+            raise WithinError(f"The file has no {name} of this network", where=str(path))
+        if not name.startswith(SCORES):
+            value.copy_(theirs)
+            continue
+        for row, place in enumerate(counterparts or ()):
+            if place is not None:
+                value[row] = theirs[place]
+    load_into(network, {name: value for name, value in file.items() if name not in own} | own, where=str(path))
 
 
 def _at_every_level(state: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""PVCNN: point-voxel convolution, with its PointNet and PointNet++ baselines."""

@@ -98,7 +98,7 @@ def fit(
         schedule: None, `"cosine"`, `"warm_cosine"`, or mmengine schedulers, counted in iterations.
         clip_gradients: largest norm of all gradients together.
         parameter_options: mmengine's `paramwise_cfg`, e.g. `{"norm_decay_mult": 0}`.
-        ema: decay of the exponential moving average of the weights; the model ends with the averaged weights.
+        ema: decay of the exponential moving average of weights and statistics, which the model ends with.
         freeze_batch_norm_at: iteration from which batch norm keeps its running statistics (0: from the start).
         validate: `validate(network) -> {name: figure}`, called every `validate_every` iterations and at the end.
         run_directory: receives `checkpoints/`, `logs/` and `training.json`; None keeps nothing.

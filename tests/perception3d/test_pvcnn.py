@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from within.core.errors import WithinError
+from within.perception3d.pvcnn.frustum import HEADINGS, SIZES, FrustumNetwork, FrustumOutput, foreground
 from within.perception3d.pvcnn.neighbours import ball_query, farthest_points, interpolate
 from within.perception3d.pvcnn.pv_conv import PVConv
 from within.perception3d.pvcnn.s3dis import RoomPointNet, RoomPVCNN, RoomPVCNNPlusPlus
@@ -53,6 +54,9 @@ def test_logits_of_the_public_code(data):
         (PartPVCNN, {"voxels": False}, 2_520_050),
         (PartPointNetPlusPlus, {"scales": "one"}, 1_409_202),
         (PartPointNetPlusPlus, {}, 1_757_726),
+        (FrustumNetwork, {"kind": "pointnet"}, 1_641_472),
+        (FrustumNetwork, {"kind": "pointnet++"}, 1_902_368),
+        (FrustumNetwork, {"kind": "pvcnn_e"}, 3_358_336),
     ],
 )  # fmt: skip
 def test_published_parameters(kind, arguments, count):
@@ -143,3 +147,34 @@ def test_interpolation_keeps_what_the_centres_have():
     torch.testing.assert_close(interpolate(centres, centres, features), features, rtol=1e-4, atol=1e-4)
     constant = interpolate(torch.rand(1, 3, 9), centres, torch.ones(1, 4, 7))
     torch.testing.assert_close(constant, torch.ones(1, 4, 9))
+
+
+def test_points_of_the_mask_are_drawn_evenly_about_their_mean():
+    """Would catch background among the points, and an object of few points that is drawn unevenly."""
+    points = torch.rand(2, 3, 20)
+    mask = torch.zeros(2, 20, dtype=torch.bool)
+    mask[0, [3, 5, 8]] = True
+    for generator in (None, torch.Generator().manual_seed(0)):
+        drawn, mean = foreground(points, mask, 10, generator)
+        torch.testing.assert_close(mean[0], points[0][:, mask[0]].mean(1))
+        back = drawn[0] + mean[0][:, None]
+        counts = [int((back - points[0][:, [place]]).norm(dim=0).lt(1e-6).sum()) for place in (3, 5, 8)]
+        assert sum(counts) == 10
+        assert max(counts) - min(counts) <= 1
+        assert not drawn[1].any()
+        assert not mean[1].any()
+
+
+def test_boxes_come_from_the_best_bin_and_template():
+    network = FrustumNetwork("pointnet", width=0.125)
+    headings, sizes = torch.zeros(1, HEADINGS), torch.zeros(1, len(SIZES))
+    headings[0, 3], sizes[0, list(SIZES).index("Cyclist")] = 1, 1
+    residuals = torch.zeros(1, len(SIZES), 3)
+    residuals[0, list(SIZES).index("Cyclist")] = torch.tensor([0.1, 0.0, 0.0])
+    centre = torch.tensor([[1.0, 2.0, 3.0]])
+    output = FrustumOutput(torch.zeros(1, 2, 4), centre, centre, headings, 0.5 * headings, sizes, residuals)
+    length, width, height = SIZES["Cyclist"]
+    expected = [1.0, 2.0, 3.0, 1.1 * length, width, height, (3 + 0.25) * 2 * torch.pi / HEADINGS]
+    torch.testing.assert_close(network.boxes(output)[0], torch.tensor(expected))
+    with pytest.raises(WithinError, match="no frustum network"):
+        FrustumNetwork("pointnet+")

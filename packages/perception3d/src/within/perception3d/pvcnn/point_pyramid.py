@@ -48,13 +48,14 @@ class PointPyramid(nn.Module):
         down, up: the levels, `up` from the coarsest; without `up` the features of the last centres come out.
         in_channels: features of a point that the first level sees, coordinates beside them.
         last_channels: features of a point that the last level of the decoder sees.
+        cloud_channels: features of the whole cloud, for the first level of the decoder.
         width, resolution: multiply those of the levels.
         squeeze_excitation: see `PVConv`.
     """
 
     def __init__(
-        self, down: Sequence[Down], up: Sequence[Up], in_channels: int, last_channels: int = 0, *, width: float = 1.0,
-        resolution: float = 1.0, squeeze_excitation: bool = False,
+        self, down: Sequence[Down], up: Sequence[Up], in_channels: int, last_channels: int = 0,
+        cloud_channels: int = 0, *, width: float = 1.0, resolution: float = 1.0, squeeze_excitation: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.down_blocks, self.down, self.up_blocks, self.up = (nn.ModuleList() for _ in range(4))
@@ -78,6 +79,7 @@ class PointPyramid(nn.Module):
             self.down.append(abstraction)
             channels = abstraction.out_channels
         skipped[0] = last_channels
+        channels += cloud_channels
         for level_up, beside in zip(up, reversed(skipped), strict=False):
             self.up.append(FeaturePropagation(channels + beside, [int(width * each) for each in level_up.widths]))
             channels = self.up[-1].out_channels  # type: ignore[assignment]
@@ -89,13 +91,16 @@ class PointPyramid(nn.Module):
             channels = widths[-1] if widths else channels
         self.out_channels = channels
 
-    def forward(self, features: Tensor | None, points: Tensor, last: Tensor | None = None) -> Tensor:
+    def forward(
+        self, features: Tensor | None, points: Tensor, last: Tensor | None = None, cloud: Tensor | None = None
+    ) -> Tensor:
         """Returns features of the points, or of the last centres.
 
         Arguments:
             features: (batch, in_channels, points), or None for none.
             points: (batch, 3, points).
             last: (batch, last_channels, points), for the last level of the decoder.
+            cloud: (batch, cloud_channels), for its first level.
         """
         kept: list[tuple[Tensor, Tensor | None]] = []
         for number, (blocks, level) in enumerate(zip(self.down_blocks, self.down, strict=True)):
@@ -106,9 +111,11 @@ class PointPyramid(nn.Module):
                 features = block(features, points)
             features, points = level(features, points)
         kept[0] = kept[0][0], last
+        assert features is not None
+        if cloud is not None:
+            features = torch.cat([features, cloud[:, :, None].expand(-1, -1, features.shape[2])], dim=1)
         for blocks, level, (places, own) in zip(self.up_blocks, self.up, reversed(kept), strict=False):
             features, points = level(places, points, features, own), places
             for block in blocks:  # type: ignore[attr-defined]
                 features = block(features, points)
-        assert features is not None
         return features

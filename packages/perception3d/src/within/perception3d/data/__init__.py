@@ -1,0 +1,1 @@
+"""Readers of the data sets of 3-D perception."""

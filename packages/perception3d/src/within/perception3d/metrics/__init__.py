@@ -1,0 +1,1 @@
+"""Metrics of the data sets of 3-D perception."""

@@ -1,4 +1,4 @@
-"""Trains the networks of the bench `board` and stores them; about a quarter of an hour of one CPU core.
+"""Trains the networks of the bench `board` and stores them; about twenty minutes of one CPU core.
 
     WITHIN_DATA=... python -m tools.benchmarks.training.board_swiftnet --directory runs/board
 
@@ -31,7 +31,7 @@ from within.segmentation.train import train_network, training_crops
 from within.segmentation.training_settings import Schedule
 from within.segmentation.weights.encoder_layout import load_encoder
 
-STEPS = {"dense": 450, "pruned": 450}
+STEPS = {"dense": 600, "pruned": 600}
 WORKING = (240, 320)
 BITS = 8
 

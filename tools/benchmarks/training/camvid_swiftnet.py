@@ -69,8 +69,12 @@ def main() -> None:
         if each.arm != "dense":
             write_json(FOLDER / f"{name}.plan.json", read_json(given.directory / name / "plan.json"))
     seconds = {f"{each.cut}, {each.arm}, {each.seed}": each.cpu_seconds for each in results}
-    total = sum(seconds.values()) + read_json(given.directory / "pretraining.json")["cpu_seconds"]
-    write_json(FOLDER / "training.json", {"cpu_minutes": round(total / 60, 1), "cpu_seconds": seconds})
+    before = read_json(given.directory / "pretraining.json")["cpu_seconds"]
+    minutes = round((sum(seconds.values()) + before) / 60, 1)
+    write_json(
+        FOLDER / "training.json",
+        {"cpu_minutes": minutes, "cpu_seconds": seconds, "pretraining_cpu_seconds": before},
+    )
 
 
 def pretrained(directory: Path) -> Path:

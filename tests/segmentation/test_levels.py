@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from within.core.errors import WithinError
-from within.segmentation.block_latency import BlockModel
+from within.segmentation.block_latency import BlockModel, Work
 from within.segmentation.levels import FORWARD, STEM, as_table, dense_and_pruned, latency_table
 from within.segmentation.models import SwiftNetPyramid, build
 
@@ -14,18 +14,35 @@ from within.segmentation.models import SwiftNetPyramid, build
 def test_the_fit_finds_the_model_that_made_the_times():
     """Also the floor, below which a block does not get faster however narrow it is."""
     generator = np.random.default_rng(0)
-    true = BlockModel(2e-9, 3e-8, 0.05, 0.6)
-    works = [(macs, moved) for macs, moved in generator.uniform((1e7, 1e5), (1e9, 1e7), (20, 2))]
-    times = [true(*work) for work in works]
+    true = BlockModel((2e-9, 4e-9, 3e-8, 5e-8), 0.05, 0.6)
+    works = [Work(*each) for each in generator.uniform(0, (1e9, 1e8, 1e7, 1e6), (30, 4))]
+    works += [Work(*each) for each in generator.uniform(0, (1e8, 1e7, 1e6, 1e5), (10, 4))]
+    times = [true(work) for work in works]
     assert times.count(0.6) > 1
     found = BlockModel.fit(works, times)
-    assert max(abs(found(*work) / time - 1) for work, time in zip(works, times, strict=True)) < 1e-3
+    assert max(abs(found(work) / time - 1) for work, time in zip(works, times, strict=True)) < 1e-3
 
 
 def test_no_coefficient_is_negative():
     """Time that falls with work would foretell nonsense outside the cells."""
-    found = BlockModel.fit([(1e8, 1e6), (2e8, 2e6), (4e8, 3e6), (8e8, 5e6)], [3.0, 2.0, 1.0, 0.9])
-    assert min(found.a, found.b, found.c, found.floor) >= 0
+    works = [Work(whole, 0, moved, 0) for whole, moved in ((1e8, 1e6), (2e8, 2e6), (4e8, 3e6), (8e8, 5e6))]
+    found = BlockModel.fit(works, [3.0, 2.0, 1.0, 0.9])
+    assert min(*found.coefficients, found.constant, found.floor) >= 0
+
+
+def test_broken_vectors_are_told_apart():
+    """A width that is no multiple of 16 leaves the runtime's blocked layout; an image of 3 channels does not."""
+    wide = {"a": SwiftNetPyramid(3, depth=(1, 1, 1, 1), width=16, features=8, levels=2).eval()}
+    cells = latency_table(wide, (64, 64), levels=2, repeats=1)
+    assert {each.work.broken for each in cells} == {0}
+    narrow = {"a": SwiftNetPyramid(3, depth=(1, 1, 1, 1), width=24, features=8, levels=2).eval()}
+    stem, second = (
+        next(each for each in latency_table(narrow, (64, 64), levels=2, repeats=1) if each.block == block)
+        for block in (STEM, "b2")
+    )
+    assert stem.work.whole == 0
+    assert second.work.whole > 0
+    assert stem.work.broken_bytes == 4 * (3 * 64 * 64 + 24 * 32 * 32)
 
 
 def test_networks_from_dense_to_the_fraction():
@@ -42,7 +59,7 @@ def test_every_block_of_every_network_at_every_level():
     cells = latency_table(networks, (64, 64), levels=2, repeats=2)
     assert len(cells) == 2 * 2 * 6
     assert {each.block for each in cells} == {STEM, "b1", "b2", "b3", "b4", FORWARD}
-    work = {(each.network, each.level, each.block): each.macs for each in cells}
+    work = {(each.network, each.level, each.block): each.work.macs for each in cells}
     blocks = (STEM, "b1", "b2", "b3", "b4")
     assert work["a", 0, FORWARD] == sum(work["a", 0, block] for block in blocks)
     assert work["b", 0, "b2"] == 4 * work["b", 1, "b2"]

@@ -1,8 +1,8 @@
-"""Time of each encoder block at each level of the image pyramid, at seven widths, and the error of the fitted model.
+"""Time of each encoder block at each level of the image pyramid, at nine widths, and the error of the fitted model.
 
 Pyramidal SwiftNet on ResNet-18, image 256x512, three levels, ONNX Runtime, one thread, thread CPU time, the networks in
-turns. The model t = max(t_0, a MACs + b bytes + c) has its own coefficients for each block and level; beside its error
-in every cell stands the error when the cell is foretold from all other widths.
+turns. The model (`within.segmentation.block_latency`) has its own coefficients for each block and level; beside its
+error in every cell stands the error when the cell is foretold from all other widths.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from within.segmentation.levels import as_table, dense_and_pruned, latency_table
 from within.segmentation.models import build
 
 SIZE = (256, 512)
-STAGES, WIDTHS = (1, 2, 3, 4), 7
+STAGES, WIDTHS = (1, 2, 3, 4), 9
 MOST_ERROR = 0.10
-REPEATS = 20
+REPEATS = 15
 
 
 def run(full: bool = False) -> BenchResult:

@@ -1,14 +1,16 @@
 """The time of one block at one resolution, over all widths it may have.
 
-    t = max(t_0, a MACs + b bytes + c)          a, b, c, t_0 >= 0
+    t = max(t_0, a W + b V + c M + d N + e)          all coefficients >= 0
 
-fitted by least relative squares: t_0 is what remains however narrow the block is.
+fitted by least relative squares. W are the multiply-accumulates of convolutions whose channels fill whole vectors of a
+processor, V those of the others, for which runtimes leave their blocked layout; M are all bytes moved, N those into and
+out of the latter convolutions; t_0 is what remains however narrow the block is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,48 +18,70 @@ from scipy.optimize import nnls
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a block has to do.
+
+    Attributes:
+        whole: multiply-accumulates of convolutions from and to whole vectors of channels.
+        broken: those of the others.
+        bytes: of weights, input and outputs.
+        broken_bytes: that the others read and write, weights aside.
+    """
+
+    whole: float
+    broken: float
+    bytes: float
+    broken_bytes: float
+
+    @property
+    def macs(self) -> float:
+        """All multiply-accumulates."""
+        return self.whole + self.broken
+
+
+@dataclass(frozen=True)
 class BlockModel:
     """A fitted block.
 
     Attributes:
-        a: milliseconds a multiply-accumulate.
-        b: milliseconds a byte that is read or written.
-        c: milliseconds besides.
+        coefficients: milliseconds for a unit of each figure of `Work`, in its order.
+        constant: milliseconds besides.
         floor: t_0, milliseconds.
     """
 
-    a: float
-    b: float
-    c: float
-    floor: float
+    coefficients: tuple[float, ...]
+    constant: float
+    floor: float = 0.0
 
-    def __call__(self, macs: float, moved: float) -> float:
-        """Returns the time in milliseconds for so many multiply-accumulates and bytes."""
-        return max(self.floor, self.a * macs + self.b * moved + self.c)
+    def __call__(self, work: Work) -> float:
+        """Returns the time in milliseconds."""
+        return max(self.floor, float(np.dot(self.coefficients, astuple(work))) + self.constant)
 
     @classmethod
-    def fit(cls, works: Sequence[tuple[float, float]], milliseconds: Sequence[float]) -> BlockModel:
+    def fit(cls, works: Sequence[Work], milliseconds: Sequence[float]) -> BlockModel:
         """Returns the model of least relative squares; the floor is tried at no time and at each measured time.
 
         Arguments:
-            works: multiply-accumulates and bytes of each measurement.
+            works: of each measurement.
             milliseconds: its time.
         """
-        rows = np.array([[macs, moved, 1.0] for macs, moved in works])
+        rows = np.array([[*astuple(work), 1.0] for work in works])
         times = np.array(milliseconds)
         best: tuple[float, BlockModel] | None = None
         for floor in (0.0, *sorted(times)[: max(len(times) - 3, 0)]):
             above = times > floor
-            found = cls(*_least_relative(rows[above], times[above]), float(floor))
-            residual = sum((found(*work) / time - 1) ** 2 for work, time in zip(works, times, strict=True))
+            found = _least_relative(rows[above], times[above])
+            model = cls(tuple(map(float, found[:-1])), float(found[-1]), float(floor))
+            residual = sum((model(work) / time - 1) ** 2 for work, time in zip(works, times, strict=True))
             if best is None or residual < best[0]:
-                best = residual, found
+                best = residual, model
         assert best is not None
         return best[1]
 
 
-def _least_relative(rows: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[float, float, float]:
+def _least_relative(rows: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
     relative = rows / times[:, None]
     scale = relative.max(axis=0)
-    a, b, c = nnls(relative / scale, np.ones(len(times)))[0] / scale
-    return float(a), float(b), float(c)
+    scale[scale == 0] = 1
+    found: NDArray[np.float64] = nnls(relative / scale, np.ones(len(times)))[0] / scale
+    return found

@@ -2,9 +2,8 @@
 
 Pruning the first blocks saves most multiply-accumulates and, on some devices, no time at all at the coarse levels: the
 time of a block is not proportional to its MACs. Each block is exported alone and timed on the runtime; then a
-`BlockModel` is fitted to each block at each level, over all widths. MACs count channels in whole vectors of 16, bytes
-are those of the block's weights, input and outputs. An error is given for every cell, as fitted and as predicted from
-all other widths.
+`BlockModel` is fitted to each block at each level, over all widths; a width that is no multiple of 16 costs more than
+the next larger one that is. An error is given for every cell, as fitted and as predicted from all other widths.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from within.core import Macs, trace
 from within.core.device import export_onnx, measure
 from within.core.errors import WithinError
 from within.core.report import ReportTable
-from within.segmentation.block_latency import BlockModel
+from within.segmentation.block_latency import BlockModel, Work
 from within.segmentation.models.resnet_encoder import ResNetEncoder
 from within.segmentation.stage_pruning import prune_stages
 
@@ -31,6 +30,7 @@ STEM = "stem"
 FORWARD = "forward"
 VECTOR = 16
 ELEMENT_BYTES = 4
+IMAGE_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class Cell:
         network: name of the network, as in "dense".
         level: of the pyramid; 0 is the full image.
         block: "stem", "b1" to "b4", or "forward", the whole encoder.
-        macs: multiply-accumulates, channels rounded up to whole vectors.
-        bytes: of weights, input and outputs in float32.
+        work: what the block has to do.
         milliseconds: measured, median.
         spread: a quarter to three quarters of the measurements, relative to the median.
         fitted: of the fitted model; None for "forward".
@@ -52,8 +51,7 @@ class Cell:
     network: str
     level: int
     block: str
-    macs: int
-    bytes: int
+    work: Work
     milliseconds: float
     spread: float
     fitted: float | None = None
@@ -171,28 +169,24 @@ def _timed(
     cells = []
     for name, (module, x) in parts.items():
         found = times[name]
-        macs, size = _work(module, x)
         spread = (found.upper_quartile - found.lower_quartile) / found.median
-        cells.append(Cell(name, level, block, macs, size, found.median * 1e3, spread))
+        cells.append(Cell(name, level, block, _work(module, x), found.median * 1e3, spread))
     return cells
 
 
-def _work(module: nn.Module, x: Tensor) -> tuple[int, int]:
-    """Returns multiply-accumulates over whole vectors of channels, and bytes of weights, input and outputs."""
+def _work(module: nn.Module, x: Tensor) -> Work:
     graph = trace(module, (x,))
     exact = Macs().by_operator(graph)
-    macs = 0.0
+    macs, moved = {True: 0, False: 0}, 0
     for op in graph.operators:
         if op.name in exact:
-            outputs = graph.shapes[op.name][1]
-            weight = graph.shapes[op.get("weight").name]
-            macs += exact[op.name] * _whole(outputs) / outputs * _whole(weight[1]) / weight[1]
+            outputs, inputs = graph.shapes[op.name], graph.shapes[op.node.all_input_nodes[0].name]
+            whole = outputs[1] % VECTOR == 0 and (inputs[1] % VECTOR == 0 or inputs[1] == x.shape[1] == IMAGE_CHANNELS)
+            macs[whole] += exact[op.name]
+            moved += 0 if whole else math.prod(outputs) + math.prod(inputs)
     kept = [*graph.parameters, *graph.input_names, *(node.name for node in graph.output_nodes)]
-    return round(macs), ELEMENT_BYTES * sum(math.prod(graph.shape(value)) for value in kept)
-
-
-def _whole(channels: int) -> int:
-    return -(-channels // VECTOR) * VECTOR
+    size = sum(math.prod(graph.shape(value)) for value in kept)
+    return Work(macs[True], macs[False], ELEMENT_BYTES * size, ELEMENT_BYTES * moved)
 
 
 def _fitted(cells: Sequence[Cell]) -> list[Cell]:
@@ -202,13 +196,13 @@ def _fitted(cells: Sequence[Cell]) -> list[Cell]:
             found.append(cell)
             continue
         same = [each for each in cells if (each.block, each.level) == (cell.block, cell.level)]
-        works, times = [(each.macs, each.bytes) for each in same], [each.milliseconds for each in same]
+        works, times = [each.work for each in same], [each.milliseconds for each in same]
         here = same.index(cell)
-        fitted = BlockModel.fit(works, times)(*works[here])
+        fitted = BlockModel.fit(works, times)(works[here])
         foretold = None
         if len(same) > 1:
             others = BlockModel.fit(works[:here] + works[here + 1 :], times[:here] + times[here + 1 :])
-            foretold = others(*works[here])
+            foretold = others(works[here])
         found.append(replace(cell, fitted=fitted, foretold=foretold))
     return found
 

@@ -67,6 +67,9 @@ class FrustumOutput:
     size_residuals: Tensor
 
 
+torch.export.register_dataclass(FrustumOutput)
+
+
 class FrustumNetwork(nn.Module):
     """Mask, then centre, then box.
 
@@ -132,10 +135,15 @@ class FrustumNetwork(nn.Module):
         """Returns centre, length, width, height and heading of the best bin and template."""
         rows = torch.arange(len(output.centre), device=output.centre.device)
         bins, templates = output.heading_scores.argmax(1), output.size_scores.argmax(1)
-        half = math.pi / HEADINGS
-        heading = 2 * half * bins + half * output.heading_residuals[rows, bins]
+        heading = heading_of(bins, output.heading_residuals[rows, bins])
         sizes = self.sizes[templates] * (1 + output.size_residuals[rows, templates])
         return torch.cat([output.centre, sizes, heading[:, None]], dim=1)
+
+
+def heading_of(bins: Tensor, residual: Tensor) -> Tensor:
+    """Returns headings in radians from bins and residuals in half bins."""
+    half = math.pi / HEADINGS
+    return 2 * half * bins + half * residual
 
 
 def foreground(
@@ -151,16 +159,14 @@ def foreground(
     """
     inside = mask.sum(1, keepdim=True)
     mean = (points * mask[:, None]).sum(2) / inside.clamp(min=1)
-    rows = torch.zeros(len(points), count, dtype=torch.long, device=points.device)
-    for number, chosen in enumerate(mask):
-        places = chosen.nonzero().flatten()
-        if len(places):
-            order = torch.arange(count, device=points.device) * max(len(places), count) // count % len(places)
-            if generator is not None:
-                order = torch.cat(
-                    [torch.randperm(len(places), generator=generator) for _ in range(-(-count // len(places)))]
-                )[:count].to(points.device)
-            rows[number] = places[order]
+    few = inside.clamp(min=1)
+    each = torch.arange(count, device=points.device)
+    if generator is None:
+        outside, order = (~mask).to(torch.uint8), each * few.clamp(min=count) // count % few
+    else:
+        noise = torch.rand(mask.shape, generator=generator, device=generator.device).to(points.device)
+        outside, order = noise.masked_fill(~mask, 2.0), each % few
+    rows = outside.argsort(dim=1, stable=True).gather(1, order)  # the points of the mask come first
     drawn = gather(points - mean[:, :, None], rows) * (inside > 0)[:, :, None]
     return drawn, mean
 

@@ -5,8 +5,10 @@ Qi, Yi, Su, Guibas: PointNet++, NeurIPS 2017, sections 3.2 and 3.4.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numba import njit
 from torch import Tensor
 
 from within.core.errors import WithinError
@@ -20,9 +22,19 @@ def farthest_points(points: Float[Tensor, "batch 3 points"], count: int) -> Int6
     Raises:
         WithinError: when there are fewer points than are asked for.
     """
-    batch, _, number = points.shape
+    number = points.shape[2]
     if number < count:
         raise WithinError(f"{count} of {number} points are asked for", todo="give clouds of more points")
+    found: Tensor = _farthest(points.detach(), count)
+    return found
+
+
+@torch.library.custom_op("within_perception3d::farthest_points", mutates_args=())
+def _farthest(points: Tensor, count: int) -> Tensor:
+    """One operator in a traced graph, instead of some for each of the points found."""
+    if points.device.type == "cpu":
+        return torch.from_numpy(_farthest_compiled(_array(points), count))
+    batch, _, number = points.shape
     distances = points.new_full((batch, number), torch.inf)
     found = torch.zeros(batch, count, dtype=torch.long, device=points.device)
     rows = torch.arange(batch, device=points.device)
@@ -33,6 +45,27 @@ def farthest_points(points: Float[Tensor, "batch 3 points"], count: int) -> Int6
     return found
 
 
+@_farthest.register_fake
+def _(points: Tensor, count: int) -> Tensor:
+    return points.new_empty((points.shape[0], count), dtype=torch.long)
+
+
+@njit(cache=True)
+def _farthest_compiled(points, count):  # type: ignore[no-untyped-def]
+    batch, _, number = points.shape
+    found = np.zeros((batch, count), np.int64)
+    for cloud in range(batch):
+        x, y, z = points[cloud]
+        distances = np.full(number, np.inf, points.dtype)
+        for place in range(1, count):
+            last = found[cloud, place - 1]
+            for at in range(number):
+                dx, dy, dz = x[at] - x[last], y[at] - y[last], z[at] - z[last]
+                distances[at] = min(distances[at], dx * dx + dy * dy + dz * dz)
+            found[cloud, place] = np.argmax(distances)
+    return found
+
+
 def ball_query(
     centres: Float[Tensor, "batch 3 centres"], points: Float[Tensor, "batch 3 points"], radius: float, count: int
 ) -> Int64[Tensor, "batch centres count"]:
@@ -40,6 +73,15 @@ def ball_query(
 
     A centre without any point in reach gets point 0.
     """
+    found: Tensor = _in_reach(centres.detach(), points.detach(), radius, count)
+    return found
+
+
+@torch.library.custom_op("within_perception3d::ball_query", mutates_args=())
+def _in_reach(centres: Tensor, points: Tensor, radius: float, count: int) -> Tensor:
+    """One operator in a traced graph; compiled on a CPU, where distances to all points would not fit the cache."""
+    if points.device.type == "cpu":
+        return torch.from_numpy(_in_reach_compiled(_array(centres), _array(points), radius, count))
     number = points.shape[2]
     squares = (centres[:, :, :, None] - points[:, :, None]).square().sum(1)
     order = torch.arange(number, device=points.device).expand_as(squares)
@@ -49,6 +91,37 @@ def ball_query(
     first = found[:, :, :1]
     found = torch.where(found == number, first, found)
     return torch.where(found == number, 0, found)
+
+
+@_in_reach.register_fake
+def _(centres: Tensor, points: Tensor, radius: float, count: int) -> Tensor:
+    return points.new_empty((centres.shape[0], centres.shape[2], count), dtype=torch.long)
+
+
+@njit(cache=True)
+def _in_reach_compiled(centres, points, radius, count):  # type: ignore[no-untyped-def]
+    batch, _, number = points.shape
+    found = np.zeros((batch, centres.shape[2], count), np.int64)
+    limit = points.dtype.type(radius * radius)
+    for cloud in range(batch):
+        x, y, z = points[cloud]
+        for centre in range(centres.shape[2]):
+            cx, cy, cz = centres[cloud, :, centre]
+            met = 0
+            for at in range(number):
+                dx, dy, dz = cx - x[at], cy - y[at], cz - z[at]
+                if dx * dx + dy * dy + dz * dz < limit:
+                    found[cloud, centre, met] = at
+                    met += 1
+                    if met == count:
+                        break
+            if met:
+                found[cloud, centre, met:] = found[cloud, centre, 0]
+    return found
+
+
+def _array(points: Tensor) -> np.ndarray:
+    return (points if points.dtype == torch.float64 else points.float()).contiguous().numpy()
 
 
 def gather(features: Float[Tensor, "batch channels points"], rows: Int64[Tensor, "batch ..."]) -> Tensor:

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from within.core.errors import WithinError
 from within.perception3d.data.kitti_labels import KittiObjects
+from within.perception3d.metrics.greedy_matching import counts_at, taken_scores
 from within.perception3d.rotated_overlap import box_overlaps, rectangle_overlaps
 
 DIFFICULTIES = ("easy", "moderate", "hard")
@@ -197,9 +197,9 @@ def _curves(
     starts = pairs.truth_starts, pairs.detection_starts, pairs.overlap_starts
     arrays = pairs.overlaps[kind], *states, pairs.scores
     dont_care = pairs.dont_care if kind == "image" else np.zeros(len(pairs.scores))
-    taken = _taken(*starts, *arrays, least)
+    taken = taken_scores(*starts, *arrays, least)
     levels = _thresholds(np.sort(taken)[::-1], int((states[0] == 0).sum()))
-    counts = _counts(*starts, *arrays, dont_care, pairs.truth_alpha, pairs.alpha, least, levels)
+    counts = counts_at(*starts, *arrays, dont_care, pairs.truth_alpha, pairs.alpha, least, levels)
     precision, orientation = np.zeros(RECALLS), np.zeros(RECALLS)
     positives = np.maximum(counts[:, 0] + counts[:, 1], 1)
     precision[: len(levels)] = counts[:, 0] / positives
@@ -223,70 +223,3 @@ def _thresholds(scores: NDArray[np.float64], count: int) -> NDArray[np.float64]:
         found.append(score)
         recall += 1 / (RECALLS - 1)
     return np.array(found)
-
-
-@njit(cache=True)
-def _taken(truth_starts, found_starts, overlap_starts, overlaps, truth, found, scores, least):  # type: ignore[no-untyped-def]
-    """Returns the scores of the detections that objects take when no threshold holds any back."""
-    taken = np.empty(len(truth))
-    count = 0
-    for frame in range(len(truth_starts) - 1):
-        low, high = found_starts[frame], found_starts[frame + 1]
-        used = np.zeros(high - low, np.bool_)
-        objects = truth_starts[frame + 1] - truth_starts[frame]
-        for i in range(objects):
-            state = truth[truth_starts[frame] + i]
-            if state == -1:
-                continue
-            best = -1
-            for j in range(high - low):
-                overlap = overlaps[overlap_starts[frame] + j * objects + i]
-                if found[low + j] == -1 or used[j] or overlap <= least:
-                    continue
-                if best == -1 or scores[low + j] > scores[low + best]:
-                    best = j
-            if best >= 0:
-                used[best] = True
-                if state == 0 and found[low + best] == 0:
-                    taken[count] = scores[low + best]
-                    count += 1
-    return taken[:count]
-
-
-@njit(cache=True)
-def _counts(  # type: ignore[no-untyped-def]
-    truth_starts, found_starts, overlap_starts, overlaps, truth, found, scores, dont_care, truth_alpha, alpha, least,
-    thresholds,
-):  # fmt: skip
-    """Returns true positives, false positives and orientation similarity at each threshold."""
-    counts = np.zeros((len(thresholds), 3))
-    for level in range(len(thresholds)):
-        for frame in range(len(truth_starts) - 1):
-            low, high = found_starts[frame], found_starts[frame + 1]
-            used = np.zeros(high - low, np.bool_)
-            objects = truth_starts[frame + 1] - truth_starts[frame]
-            for i in range(objects):
-                state = truth[truth_starts[frame] + i]
-                if state == -1:
-                    continue
-                best, most, small = -1, 0.0, False
-                for j in range(high - low):
-                    overlap = overlaps[overlap_starts[frame] + j * objects + i]
-                    if found[low + j] == -1 or used[j] or scores[low + j] < thresholds[level] or overlap <= least:
-                        continue
-                    if found[low + j] == 0 and (overlap > most or small):
-                        best, most, small = j, overlap, False
-                    elif found[low + j] == 1 and best == -1:
-                        best, small = j, True
-                if best >= 0:
-                    used[best] = True
-                    if state == 0 and found[low + best] == 0:
-                        counts[level, 0] += 1
-                        turn = truth_alpha[truth_starts[frame] + i] - alpha[low + best]
-                        counts[level, 2] += (1 + np.cos(turn)) / 2
-            for j in range(high - low):
-                if used[j] or found[low + j] != 0 or scores[low + j] < thresholds[level]:
-                    continue
-                if dont_care[low + j] <= least:
-                    counts[level, 1] += 1
-    return counts

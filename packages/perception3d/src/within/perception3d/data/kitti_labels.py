@@ -116,13 +116,28 @@ def write_detections(path: str | Path, objects: KittiObjects) -> None:
     """
     if objects.scores is None:
         raise WithinError("Detections need scores", where=str(path))
+    _write(
+        path, objects, [f"-1 -1 {alpha:.4f}" for alpha in objects.alpha], [f" {score:.4f}" for score in objects.scores]
+    )
+
+
+def write_labels(path: str | Path, objects: KittiObjects) -> None:
+    """Writes ground truth; whole or not at all.
+
+    Raises:
+        WithinError: when the file cannot be written.
+    """
+    seen = zip(objects.truncated, objects.occluded, objects.alpha, strict=True)
+    _write(path, objects, [f"{cut:.2f} {hidden:.0f} {alpha:.4f}" for cut, hidden, alpha in seen], [""] * len(objects))
+
+
+def _write(path: str | Path, objects: KittiObjects, first: Sequence[str], last: Sequence[str]) -> None:
     lines = []
     for row, name in enumerate(objects.names):
         length, height, width = objects.sizes[row]
         numbers = [
             *objects.image_boxes[row], height, width, length, *objects.locations[row], objects.rotations[row],
-            objects.scores[row],
         ]  # fmt: skip
-        lines.append(f"{name} -1 -1 {objects.alpha[row]:.4f} " + " ".join(f"{value:.4f}" for value in numbers))
+        lines.append(f"{name} {first[row]} " + " ".join(f"{value:.4f}" for value in numbers) + last[row])
     with atomic_write(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines))

@@ -64,8 +64,17 @@ def _widths(
 ) -> list[Variant]:
     """Returns a variant for each width of a network, named as `pvcnn_s3dis_c0p125`."""
     return [
-        Variant(f"{prefix}_c{width:g}".replace(".", "p"), network, {"width": width}, task, points, *counts)
-        for width, *counts in rows
+        Variant(
+            f"{prefix}_c{width:g}".replace(".", "p"),
+            network,
+            {"width": width},
+            task,
+            points,
+            parameters,
+            macs,
+            published,
+        )
+        for width, parameters, macs, published in rows
     ]
 
 

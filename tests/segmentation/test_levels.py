@@ -31,18 +31,18 @@ def test_no_coefficient_is_negative():
 
 
 def test_broken_vectors_are_told_apart():
-    """A width that is no multiple of 16 leaves the runtime's blocked layout; an image of 3 channels does not."""
-    wide = {"a": SwiftNetPyramid(3, depth=(1, 1, 1, 1), width=16, features=8, levels=2).eval()}
-    cells = latency_table(wide, (64, 64), levels=2, repeats=1)
-    assert {each.work.broken for each in cells} == {0}
-    narrow = {"a": SwiftNetPyramid(3, depth=(1, 1, 1, 1), width=24, features=8, levels=2).eval()}
-    stem, second = (
-        next(each for each in latency_table(narrow, (64, 64), levels=2, repeats=1) if each.block == block)
-        for block in (STEM, "b2")
-    )
-    assert stem.work.whole == 0
-    assert second.work.whole > 0
-    assert stem.work.broken_bytes == 4 * (3 * 64 * 64 + 24 * 32 * 32)
+    """Channels are filled up to 16; those that are no multiple of 4 leave the blocked layout, an image's 3 do not."""
+    work = {}
+    for width in (16, 12, 14):
+        network = SwiftNetPyramid(3, depth=(1, 1, 1, 1), width=width, features=8, levels=2).eval()
+        cells = latency_table({"a": network}, (64, 64), levels=2, repeats=1)
+        work.update({(width, each.block, each.level): each.work for each in cells})
+    assert {each.broken for (width, _, _), each in work.items() if width == 16} == {0}
+    assert work[12, "b1", 0].whole == work[16, "b1", 0].whole
+    assert work[12, STEM, 0].whole == 0
+    assert work[12, STEM, 0].broken_bytes == 4 * (3 * 64 * 64 + 12 * 32 * 32)
+    assert work[14, "b1", 0].whole == 0
+    assert work[14, "b1", 0].broken == pytest.approx(work[16, "b1", 0].whole * (14 / 16) ** 2)
 
 
 def test_networks_from_dense_to_the_fraction():

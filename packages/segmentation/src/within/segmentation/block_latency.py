@@ -2,9 +2,9 @@
 
     t = max(t_0, a W + b V + c M + d N + e)          all coefficients >= 0
 
-fitted by least relative squares. W are the multiply-accumulates of convolutions whose channels fill whole vectors of a
-processor, V those of the others, for which runtimes leave their blocked layout; M are all bytes moved, N those into and
-out of the latter convolutions; t_0 is what remains however narrow the block is.
+fitted by least relative squares. W are the multiply-accumulates of convolutions in the runtime's blocked layout,
+channels filled up to whole vectors; V those of the others, whose channels do not fit it; M are all bytes moved, N those
+into and out of the latter; t_0 is what remains however narrow the block is.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Work:
     """What a block has to do.
 
     Attributes:
-        whole: multiply-accumulates of convolutions from and to whole vectors of channels.
-        broken: those of the others.
+        whole: multiply-accumulates of convolutions in the blocked layout, channels filled up to whole vectors.
+        broken: those of the others, as they are.
         bytes: of weights, input and outputs.
         broken_bytes: that the others read and write, weights aside.
     """

@@ -2,8 +2,9 @@
 
 Pruning the first blocks saves most multiply-accumulates and, on some devices, no time at all at the coarse levels: the
 time of a block is not proportional to its MACs. Each block is exported alone and timed on the runtime; then a
-`BlockModel` is fitted to each block at each level, over all widths; a width that is no multiple of 16 costs more than
-the next larger one that is. An error is given for every cell, as fitted and as predicted from all other widths.
+`BlockModel` is fitted to each block at each level, over all widths: channels are filled up to whole vectors of 16, and
+those that are no multiple of 4 leave the blocked layout. An error is given for every cell, as fitted and as predicted
+from all other widths.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from within.segmentation.stage_pruning import prune_stages
 
 STEM = "stem"
 FORWARD = "forward"
-VECTOR = 16
+VECTOR, QUARTER = 16, 4
 ELEMENT_BYTES = 4
 IMAGE_CHANNELS = 3
 
@@ -177,16 +178,23 @@ def _timed(
 def _work(module: nn.Module, x: Tensor) -> Work:
     graph = trace(module, (x,))
     exact = Macs().by_operator(graph)
-    macs, moved = {True: 0, False: 0}, 0
+    macs, moved = {True: 0.0, False: 0.0}, 0
     for op in graph.operators:
         if op.name in exact:
             outputs, inputs = graph.shapes[op.name], graph.shapes[op.node.all_input_nodes[0].name]
-            whole = outputs[1] % VECTOR == 0 and (inputs[1] % VECTOR == 0 or inputs[1] == x.shape[1] == IMAGE_CHANNELS)
-            macs[whole] += exact[op.name]
-            moved += 0 if whole else math.prod(outputs) + math.prod(inputs)
+            of_image = inputs[1] == x.shape[1] == IMAGE_CHANNELS
+            blocked = outputs[1] % VECTOR == 0 if of_image else outputs[1] % QUARTER == inputs[1] % QUARTER == 0
+            filled = _filled(outputs[1]) * (1 if of_image else _filled(inputs[1])) if blocked else 1
+            macs[blocked] += exact[op.name] * filled
+            moved += 0 if blocked else math.prod(outputs) + math.prod(inputs)
     kept = [*graph.parameters, *graph.input_names, *(node.name for node in graph.output_nodes)]
     size = sum(math.prod(graph.shape(value)) for value in kept)
     return Work(macs[True], macs[False], ELEMENT_BYTES * size, ELEMENT_BYTES * moved)
+
+
+def _filled(channels: int) -> float:
+    """Returns by how much channels grow when they are filled up to whole vectors."""
+    return -(-channels // VECTOR) * VECTOR / channels
 
 
 def _fitted(cells: Sequence[Cell]) -> list[Cell]:

@@ -35,7 +35,11 @@ def random_frames(seed: int, count: int, *, ties: bool = False) -> tuple[list[Li
         attributes = [str(generator.choice((*ATTRIBUTES.get(name, ()), ""))) for name in names]
         truth.append(
             lidar_objects(
-                names, boxes, velocities=velocities, attributes=attributes, point_counts=generator.integers(0, 20, size)
+                names.tolist(),
+                boxes,
+                velocities=velocities,
+                attributes=attributes,
+                point_counts=generator.integers(0, 20, size),
             )
         )
         seen = generator.random(size) < 0.7
@@ -49,7 +53,7 @@ def random_frames(seed: int, count: int, *, ties: bool = False) -> tuple[list[Li
         moved[:, 6] += generator.normal(0, 0.5, len(rows))
         found.append(
             lidar_objects(
-                names[rows],
+                names[rows].tolist(),
                 moved,
                 velocities=np.nan_to_num(velocities[rows]) + generator.normal(0, 0.5, (len(rows), 2)),
                 attributes=[

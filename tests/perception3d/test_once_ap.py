@@ -26,7 +26,7 @@ def random_frames(seed: int, count: int) -> tuple[list[LidarObjects], list[Lidar
         boxes = np.concatenate(
             [*places, generator.uniform(1, 4, (size, 3)), generator.uniform(-3, 3, (size, 1))], axis=1
         )
-        truth.append(lidar_objects(names, boxes))
+        truth.append(lidar_objects(names.tolist(), boxes))
         seen = np.flatnonzero(generator.random(size) < 0.8)
         rows = np.concatenate([seen, generator.integers(0, size, int(generator.integers(0, 8)))])
         moved = boxes[rows]
@@ -36,7 +36,7 @@ def random_frames(seed: int, count: int) -> tuple[list[LidarObjects], list[Lidar
         moved[:, 6] = (moved[:, 6] + np.pi) % (2 * np.pi) - np.pi
         called = names[rows].copy()
         called[generator.random(len(rows)) < 0.1] = "Car"
-        found.append(lidar_objects(called, moved, scores=np.round(generator.uniform(0.05, 1, len(rows)), 6)))
+        found.append(lidar_objects(called.tolist(), moved, scores=np.round(generator.uniform(0.05, 1, len(rows)), 6)))
     return truth, found
 
 

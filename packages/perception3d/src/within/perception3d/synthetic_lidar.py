@@ -1,8 +1,7 @@
 """A rotating lidar of 64 beams that looks at a synthetic scene, and its frames in KITTI's format.
 
-Every ray ends at the first solid or at the ground: slabs of a box in its own frame (Kay and Kajiya: Ray tracing complex
-scenes, SIGGRAPH 1986). Ranges are noisy; returns get lost, more of them far away and at grazing incidence. Density was
-set so that points, voxels and occupied cells from above are about those of real frames of KITTI.
+Every ray ends at the first solid or at the ground. Ranges are noisy; returns get lost, more of them far away and at
+grazing incidence, so that points, voxels and occupied cells from above are about as many as in real frames of KITTI.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int64
-from numba import njit
 from numpy.typing import NDArray
 
 from within.core.errors import WithinError
 from within.perception3d.data.kitti_calibration import KittiCalibration
 from within.perception3d.data.kitti_labels import KittiObjects
+from within.perception3d.ray_casting import cast_rays
 from within.perception3d.synthetic_scene import SENSOR_HEIGHT, Street, make_street
 
 ELEVATIONS = np.radians(np.concatenate([2 - np.arange(32) / 3, -8.83 - np.arange(32) / 2]))
@@ -104,7 +103,7 @@ def scan(scene: Street, generator: np.random.Generator) -> tuple[Float32[np.ndar
     directions[..., 2] = np.sin(ELEVATIONS)
     chances = generator.random(directions.shape[:2])
     arrays = scene.solids, _spans(scene.solids), scene.owners, scene.densities
-    ranges, hits, cosines, rays, seen = _cast(
+    ranges, hits, cosines, rays, seen = cast_rays(
         directions, AZIMUTHS, *arrays, len(scene.names), scene.slope, SENSOR_HEIGHT, chances
     )
     reflectances = np.append(scene.reflectances, GROUND_REFLECTANCE)[hits]  # the ground is -1
@@ -185,63 +184,3 @@ def _spans(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     spans = np.stack([angles.min(1), angles.max(1)], axis=1)
     spans[corners[..., 0].min(1) <= 0.1] = -np.pi, np.pi
     return spans
-
-
-@njit(cache=True)
-def _cast(directions, azimuths, boxes, spans, owners, densities, objects, slope, height, chances):  # type: ignore[no-untyped-def]
-    """Returns range, solid and cosine of incidence of each ray; rays that meet each object, and that end on it."""
-    columns, beams = directions.shape[:2]
-    ranges = np.full((columns, beams), np.inf)
-    hits = np.full((columns, beams), -1)
-    cosines = np.ones((columns, beams))
-    rays, seen = np.zeros(objects), np.zeros(objects)
-    near = np.empty(len(boxes), np.int64)
-    direction, origin = np.empty(3), np.empty(3)
-    for column in range(columns):
-        count = 0
-        for number in range(len(boxes)):
-            if spans[number, 0] <= azimuths[column] <= spans[number, 1]:
-                near[count] = number
-                count += 1
-        for beam in range(beams):
-            x, y, z = directions[column, beam]
-            fall = z - slope[0] * x - slope[1] * y
-            if fall < -1e-6:
-                ranges[column, beam] = -height / fall
-                cosines[column, beam] = -fall
-            met = -1
-            for at in range(count):
-                number = near[at]
-                chance = (chances[column, beam] + 0.618034 * number) % 1.0
-                if chance >= densities[number]:
-                    continue
-                box = boxes[number]
-                cos, sin = np.cos(box[6]), np.sin(box[6])
-                direction[0], direction[1], direction[2] = x * cos + y * sin, y * cos - x * sin, z
-                origin[0], origin[1], origin[2] = -box[0] * cos - box[1] * sin, box[0] * sin - box[1] * cos, -box[2]
-                enter, leave, side = -np.inf, np.inf, 0
-                for axis in range(3):
-                    step = direction[axis] if abs(direction[axis]) > 1e-12 else 1e-12
-                    first, second = (
-                        (-box[3 + axis] / 2 - origin[axis]) / step,
-                        (box[3 + axis] / 2 - origin[axis]) / step,
-                    )
-                    if first > second:
-                        first, second = second, first
-                    if first > enter:
-                        enter, side = first, axis
-                    leave = min(leave, second)
-                if enter > leave or enter <= 0:
-                    continue
-                if densities[number] < 1:
-                    enter += (leave - enter) * (chance / densities[number]) ** 3  # most of it near the front
-                owner = owners[number]
-                if owner >= 0 and owner != met:
-                    met = owner
-                    rays[owner] += 1
-                if enter < ranges[column, beam]:
-                    ranges[column, beam], hits[column, beam] = enter, number
-                    cosines[column, beam] = abs(direction[side])
-            if hits[column, beam] >= 0 and owners[hits[column, beam]] >= 0:
-                seen[owners[hits[column, beam]]] += 1
-    return ranges, hits, cosines, rays, seen

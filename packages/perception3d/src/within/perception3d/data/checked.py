@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from within.core.errors import WithinError
 
@@ -22,8 +22,8 @@ def entry(mapping: Any, key: str, where: str | None) -> Any:
     return mapping[key]
 
 
-def table(values: ArrayLike, shape: tuple[int, ...], what: str, where: str | None) -> NDArray[np.float64]:
-    """Returns numbers as an array of this shape; nothing at all is a table of no rows.
+def table(values: Any, shape: tuple[int, ...], what: str, where: str | None) -> NDArray[np.float64]:
+    """Returns numbers, nested or in an array, as an array of this shape; nothing at all is a table of no rows.
 
     Raises:
         WithinError: when they are no numbers, or have another shape.

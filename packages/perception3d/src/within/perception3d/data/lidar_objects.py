@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from within.core.errors import WithinError
 from within.perception3d.data.checked import table
@@ -68,18 +69,18 @@ class LidarObjects:
 
 def lidar_objects(
     names: Sequence[str],
-    boxes: ArrayLike,
+    boxes: Any,
     *,
-    velocities: ArrayLike | None = None,
+    velocities: Any = None,
     attributes: Sequence[str] | None = None,
-    point_counts: ArrayLike | None = None,
-    scores: ArrayLike | None = None,
+    point_counts: Any = None,
+    scores: Any = None,
     where: str | None = None,
 ) -> LidarObjects:
     """Returns the objects of one frame; what is not given is unknown.
 
     Arguments:
-        names, boxes, velocities, attributes, point_counts, scores: see `LidarObjects`.
+        names, boxes, velocities, attributes, point_counts, scores: see `LidarObjects`; numbers nested or in arrays.
         where: named in errors, such as the file they come from.
 
     Raises:

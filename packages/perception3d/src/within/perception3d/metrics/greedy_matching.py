@@ -1,4 +1,4 @@
-"""Objects and detections matched one by one, as KITTI's and ONCE's average precision do, compiled.
+"""Objects and detections matched one by one, compiled: by overlap for KITTI and ONCE, by distance for nuScenes.
 
 All frames stand after one another. `truth_starts`, `found_starts` and `overlap_starts` say where the objects, the
 detections and the overlaps of a frame begin; its overlaps are (detections, objects), row by row. A state is 0 for what
@@ -76,3 +76,29 @@ def counts_at(  # type: ignore[no-untyped-def]
                 if dont_care[low + j] <= least:
                     counts[level, 1] += 1
     return counts
+
+
+@njit(cache=True)
+def nearest_matches(truth, truth_starts, found, frames, distance):  # type: ignore[no-untyped-def]
+    """Returns the nearest free object of each detection, or -1 when it is `distance` away or farther.
+
+    Arguments:
+        truth, found: boxes that begin with x and y; detections by falling score.
+        truth_starts: where the objects of each frame begin.
+        frames: of each detection.
+        distance: within which a match counts.
+    """
+    matches = np.full(len(found), -1, np.int64)
+    taken = np.zeros(len(truth), np.bool_)
+    for i in range(len(found)):
+        least, best = np.inf, -1
+        for j in range(truth_starts[frames[i]], truth_starts[frames[i] + 1]):
+            if taken[j]:
+                continue
+            away = np.sqrt((found[i, 0] - truth[j, 0]) ** 2 + (found[i, 1] - truth[j, 1]) ** 2)
+            if away < least:
+                least, best = away, j
+        if least < distance:
+            matches[i] = best
+            taken[best] = True
+    return matches

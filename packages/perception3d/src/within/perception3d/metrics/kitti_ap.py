@@ -118,7 +118,8 @@ class _Pairs:
             ignored = objects.image_boxes[[name == "DontCare" for name in objects.names]]
             share = _image_overlaps(found.image_boxes, ignored, of_first=True)
             dont_care.append(share.max(1, initial=0.0))
-        counts = np.array([[len(a), len(b)] for a, b in zip(truth, detections, strict=True)]).reshape(-1, 2)
+        counts = np.array([[len(a), len(b)] for a, b in zip(truth, detections, strict=True)], np.int64)
+        counts = counts.reshape(-1, 2)
         return cls(
             _starts(counts[:, 0]),
             _starts(counts[:, 1]),

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from numba import njit
 from numpy.typing import NDArray
 
 from within.core.errors import WithinError
 from within.perception3d.data.lidar_objects import LidarObjects
+from within.perception3d.metrics.greedy_matching import nearest_matches
 
 RANGES: Mapping[str, float] = {  # metres from the vehicle within which a class counts
     "car": 50.0,
@@ -186,7 +186,7 @@ class _Curve:
 
 
 def _curve(rows: _Rows, distance: float) -> _Curve:
-    matches = _matches(rows.truth.boxes, rows.truth_starts, rows.found.boxes, rows.frames, distance)
+    matches = nearest_matches(rows.truth.boxes, rows.truth_starts, rows.found.boxes, rows.frames, distance)
     right = matches >= 0
     if not right.any():
         return _Curve(np.zeros(RECALLS), np.zeros(RECALLS), matches)
@@ -236,22 +236,3 @@ def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.ones(len(values))
     found: NDArray[np.float64] = np.nancumsum(values) / np.maximum(known, 1)
     return found
-
-
-@njit(cache=True)
-def _matches(truth, truth_starts, found, frames, distance):  # type: ignore[no-untyped-def]
-    """Returns the nearest free object of each detection, in order, or -1 when it is `distance` away or farther."""
-    matches = np.full(len(found), -1, np.int64)
-    taken = np.zeros(len(truth), np.bool_)
-    for i in range(len(found)):
-        least, best = np.inf, -1
-        for j in range(truth_starts[frames[i]], truth_starts[frames[i] + 1]):
-            if taken[j]:
-                continue
-            away = np.sqrt((found[i, 0] - truth[j, 0]) ** 2 + (found[i, 1] - truth[j, 1]) ** 2)
-            if away < least:
-                least, best = away, j
-        if least < distance:
-            matches[i] = best
-            taken[best] = True
-    return matches

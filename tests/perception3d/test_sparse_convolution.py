@@ -239,3 +239,26 @@ def test_a_dense_map_and_back():
         SubmanifoldConvolution(3, 4, 2)(x)
     with pytest.raises(WithinError, match="takes 5 channels"):
         SubmanifoldConvolution(5, 4)(x)
+
+
+@pytest.mark.parametrize("outputs", [2, 12])
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_every_way_of_multiplying_is_the_dense_convolution(share: float, outputs: int) -> None:
+    """Few neighbours, nearly all of them, and few outputs are handled apart."""
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(2, 9, 11, generator=generator) < share
+    dense = torch.randn(2, 10, 9, 11, generator=generator, dtype=torch.float64) * mask[:, None]
+    x = from_dense(dense, mask)
+    layer = SubmanifoldConvolution(10, outputs, axes=2).double()
+    features = x.features.clone().requires_grad_()
+    found = layer(x.with_features(features))
+    weight = layer.weight.detach().permute(0, 3, 1, 2).requires_grad_()
+    image = dense.clone().requires_grad_()
+    expected = torch.nn.functional.conv2d(image, weight, padding=1)
+    batch, row, column = x.indices.long().unbind(1)
+    torch.testing.assert_close(found.features, expected[batch, :, row, column])
+    factors = torch.randn(found.features.shape, generator=generator, dtype=torch.float64)
+    (found.features * factors).sum().backward()
+    (expected[batch, :, row, column] * factors).sum().backward()
+    torch.testing.assert_close(features.grad, image.grad[batch, :, row, column])
+    torch.testing.assert_close(layer.weight.grad.permute(0, 3, 1, 2), weight.grad)

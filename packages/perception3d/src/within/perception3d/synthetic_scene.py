@@ -79,7 +79,7 @@ def make_street(generator: np.random.Generator) -> Street:
     slope = generator.normal(0, 0.006, 2)
     ground = [np.array([0.0, 0.0, 9.0, 4.0, 0.0])]  # the vehicle's own place
     clutter: list[Part] = []
-    built_up = generator.uniform(0.2, 1)
+    built_up = generator.uniform(0, 0.8)
     for side in (-1, 1, 0):
         if generator.random() < built_up:
             clutter += _facade(generator, side, ground, slope)
@@ -175,7 +175,7 @@ def _clutter(
         "pole": (width := between(0.1, 0.3), width, between(2.2, 7)),
         "bollard": (between(0.3, 0.8), between(0.3, 0.6), between(1.0, 1.95)),
         "bush": (between(0.6, 5), between(0.6, 2.5), between(0.5, 2.4)),
-        "tree": (crown := between(1.5, 5), crown, between(4, 8)),
+        "tree": (crown := between(2, 6), crown, between(4, 9)),
         "bin": (between(1.2, 4), between(0.8, 2), between(0.9, 2)),
     }
     size = sizes[kind]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 
@@ -20,3 +21,39 @@ def add(source, rows, low, high, found):  # type: ignore[no-untyped-def]
         row = rows[at]
         for column in range(columns):
             found[row, column] += source[at - low, column]
+
+
+@njit(cache=True, boundscheck=False)
+def add_part(source, reads, writes, low, high, first, found):  # type: ignore[no-untyped-def]
+    """Adds columns of source[reads[low:high]], from `first` on, to found[writes[low:high]]."""
+    columns = found.shape[1]
+    for at in range(low, high):
+        read, write = reads[at], writes[at]
+        for column in range(columns):
+            found[write, column] += source[read, first + column]
+
+
+@njit(cache=True, boundscheck=False)
+def table(reads, writes, starts, rows):  # type: ignore[no-untyped-def]
+    """Returns for each row that is written, and each offset, the row that is read; -1 where there is none."""
+    offsets = len(starts) - 1
+    found = np.full((rows, offsets), -1, np.int32)
+    for offset in range(offsets):
+        for at in range(starts[offset], starts[offset + 1]):
+            found[writes[at], offset] = reads[at]
+    return found
+
+
+@njit(cache=True, boundscheck=False)
+def gather_neighbours(source, neighbours, low, high, found):  # type: ignore[no-untyped-def]
+    """Copies the neighbours of rows low to high side by side, zeros where there is none."""
+    columns = source.shape[1]
+    for row in range(low, high):
+        for offset in range(neighbours.shape[1]):
+            read, first = neighbours[row, offset], offset * columns
+            if read < 0:
+                for column in range(columns):
+                    found[row - low, first + column] = 0
+            else:
+                for column in range(columns):
+                    found[row - low, first + column] = source[read, column]

@@ -15,12 +15,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Int32
+from numpy.typing import NDArray
 from torch import Tensor
 
 from within.core.errors import WithinError
-from within.perception3d.sparse import rulebook_numba, rulebook_torch
+from within.perception3d.sparse import rows_numba, rulebook_numba, rulebook_torch
 
 Sizes = tuple[int, ...]
 MOST_CELLS = 2**34  # of the output grid, for which a bit map (2 GiB) is still sensible
@@ -37,6 +39,7 @@ class Rulebook:
         out_shape: grid of the outputs.
         in_rows: number of inputs.
         identity: the offset under which every row meets itself, or None; its pairs are listed as well.
+        tables: found by `neighbours`.
     """
 
     inputs: Int32[Tensor, " pairs"] = field(repr=False)
@@ -46,6 +49,7 @@ class Rulebook:
     out_shape: Sizes
     in_rows: int
     identity: int | None = None
+    tables: dict[bool, NDArray[np.int32]] = field(default_factory=dict, repr=False)
 
     @property
     def pairs(self) -> int:
@@ -56,6 +60,19 @@ class Rulebook:
     def out_rows(self) -> int:
         """Number of outputs."""
         return int(self.out_indices.shape[0])
+
+    def crowding(self, back: bool) -> float:
+        """Share of the neighbours of an output that are there; `back`, of an input."""
+        rows = self.in_rows if back else self.out_rows
+        return self.pairs / max((len(self.starts) - 1) * rows, 1)
+
+    def neighbours(self, back: bool) -> Int32[np.ndarray, "rows offsets"]:
+        """Returns the input under each offset for each output, -1 where there is none; `back`, the other way round."""
+        if back not in self.tables:
+            reads, writes = (self.outputs, self.inputs) if back else (self.inputs, self.outputs)
+            rows = self.in_rows if back else self.out_rows
+            self.tables[back] = rows_numba.table(reads.numpy(), writes.numpy(), np.array(self.starts), rows)
+        return self.tables[back]
 
     def inverse(self, indices: Int32[Tensor, "inputs axes"], shape: Sizes) -> Rulebook:
         """Returns the pairs the other way round: from the outputs back to the inputs at `indices`."""

@@ -1,0 +1,1 @@
+"""Networks of 3-D detection, one file a part."""

@@ -1,0 +1,92 @@
+"""CenterPoint's head: a heat map of object centres for each class, and what a box is at each centre.
+
+Yin, Zhou, Krähenbühl: Center-based 3D Object Detection and Tracking, CVPR 2021. Classes are shared out among tasks;
+each task has its own branches after one shared convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from within.perception3d.models.bev_layers import BevConvolution, BevNorm, relu
+from within.perception3d.models.bev_map import BevMap
+
+REGRESSION: Mapping[str, int] = {"center": 2, "center_z": 1, "dim": 3, "rot": 2}
+HEATMAP_BIAS = -2.19  # sigmoid of it is 0.1: few pixels are centres
+
+
+class Branch(nn.Module):
+    """A convolution with batch norm and ReLU, and one to the outputs, both with a bias."""
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.convolution = BevConvolution(channels, channels, bias=True, reach="stay")
+        self.norm = BevNorm(channels, eps=1e-5, momentum=0.1)
+        self.output = BevConvolution(channels, outputs, bias=True, reach="stay")
+
+    def forward(self, x: BevMap) -> Any:
+        """Returns the outputs, at the places of the input."""
+        return self.output(relu(self.norm(self.convolution(x))))
+
+
+class CenterHead(nn.Module):
+    """See the module.
+
+    Arguments:
+        in_channels: of the map.
+        tasks: names of the classes of each task.
+        shared: width of the shared convolution and of the branches.
+        velocity: predict velocities as well.
+        shared_bias: whether the shared convolution has a bias.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 256,
+        tasks: Sequence[Sequence[str]] = (("Car", "Pedestrian", "Cyclist"),),
+        *,
+        shared: int = 64,
+        velocity: bool = False,
+        shared_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.velocity = velocity
+        self.task_classes = tuple(tuple(names) for names in tasks)
+        self.shared_convolution = BevConvolution(in_channels, shared, bias=shared_bias, reach="stay")
+        self.shared_norm = BevNorm(shared, eps=1e-5, momentum=0.1)
+        regression = {**REGRESSION, "vel": 2} if velocity else dict(REGRESSION)
+        self.tasks = nn.ModuleList(
+            nn.ModuleDict({name: Branch(shared, size) for name, size in {"heatmap": len(names), **regression}.items()})
+            for names in self.task_classes
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the weights of the branches: Kaiming normal, the heat maps near 0.1 everywhere."""
+        for module in self.tasks.modules():
+            if isinstance(module, BevConvolution):
+                nn.init.kaiming_normal_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        for task in self.tasks:
+            nn.init.constant_(task["heatmap"].output.bias, HEATMAP_BIAS)  # type: ignore[index,union-attr,arg-type]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of all classes, task by task."""
+        return tuple(name for names in self.task_classes for name in names)
+
+    def forward(self, x: BevMap) -> list[dict[str, Any]]:
+        """Returns, for each task, maps by name: heatmap (before the sigmoid), center, center_z, dim (logarithms), rot
+        (cosine, sine) and, if predicted, vel; in the form of the input.
+        """
+        x = relu(self.shared_norm(self.shared_convolution(x)))
+        return [{name: branch(x) for name, branch in task.items()} for task in self.tasks]  # type: ignore[operator]
+
+
+def sigmoid_clamped(scores: torch.Tensor) -> torch.Tensor:
+    """Returns the sigmoid, kept within [1e-4, 1 - 1e-4] as the loss needs it."""
+    return torch.sigmoid(scores).clamp(1e-4, 1 - 1e-4)

@@ -2,65 +2,106 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from within.core import Macs, trace
 from within.core.errors import WithinError
 from within.perception3d.pvcnn.frustum import HEADINGS, SIZES, FrustumNetwork, FrustumOutput, foreground
 from within.perception3d.pvcnn.neighbours import ball_query, farthest_points, interpolate
+from within.perception3d.pvcnn.published_layout import load_weights, our_name
 from within.perception3d.pvcnn.pv_conv import PVConv
-from within.perception3d.pvcnn.s3dis import RoomPointNet, RoomPVCNN, RoomPVCNNPlusPlus
+from within.perception3d.pvcnn.registry import build, names, variant
+from within.perception3d.pvcnn.s3dis import RoomPVCNNPlusPlus
 from within.perception3d.pvcnn.shapenet import PartPointNetPlusPlus, PartPVCNN
 from within.perception3d.pvcnn.voxel_grid import devoxelise, grid_coordinates, voxelise
 
-THEIRS = (
-    (r"^point_features\.(\d)\.point_features\.layers\.", r"point_layers.\1.point_layers."),
-    (r"^point_features\.", r"point_layers."),
-    (r"^cloud_features\.", r"cloud_layers."),
-    (r"^classifier\.(\d)\.layers\.", r"classifier.\1."),
-)
 
-
-def test_logits_of_the_public_code(data):
+def test_logits_of_the_public_code(data, tmp_path):
     golden = load_file(data("perception3d") / "golden" / "pvcnn_s3dis_c0p125_seed1.safetensors")
-    state = {}
-    for name, value in golden.items():
-        if name.startswith("state."):
-            name = name.removeprefix("state.")
-            for pattern, replacement in THEIRS:
-                name = re.sub(pattern, replacement, name)
-            state[name] = value
-    model = RoomPVCNN(width=0.125).eval()
-    model.load_state_dict(state)
+    state = {name.removeprefix("state."): value for name, value in golden.items() if name.startswith("state.")}
+    torch.save({"model": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "published.pth.tar")
+    model = build("pvcnn_s3dis_c0p125").eval()
+    load_weights(model, tmp_path / "published.pth.tar")
     with torch.no_grad():
         torch.testing.assert_close(model(golden["input"]), golden["logits"], rtol=1e-5, atol=1e-5)
+    with pytest.raises(WithinError, match="another architecture"):
+        load_weights(build("pvcnn_s3dis_c0p25"), tmp_path / "published.pth.tar")
+    state["classifier.5.bias"] = state.pop(next(iter(state))) * torch.nan
+    torch.save(state, tmp_path / "broken.pth")
+    with pytest.raises(WithinError, match="NaN or infinity"):
+        load_weights(model, tmp_path / "broken.pth")
 
 
 @pytest.mark.parametrize(
-    ("kind", "arguments", "count"),
+    ("name", "theirs", "ours"),
     [
-        *((RoomPVCNN, {"width": width}, count)
-          for width, count in ((1, 2_572_493), (0.5, 650_349), (0.25, 166_205), (0.125, 43_365))),
-        (RoomPointNet, {}, 1_174_669),
-        (RoomPVCNNPlusPlus, {}, 13_709_837),
-        (RoomPVCNNPlusPlus, {"width": 0.5}, 3_436_429),
-        *((PartPVCNN, {"width": width}, count)
-          for width, count in ((1, 4_200_434), (0.5, 1_058_578), (0.25, 268_898), (0.125, 69_370))),
-        (PartPVCNN, {"voxels": False}, 2_520_050),
-        (PartPointNetPlusPlus, {"scales": "one"}, 1_409_202),
-        (PartPointNetPlusPlus, {}, 1_757_726),
-        (FrustumNetwork, {"kind": "pointnet"}, 1_641_472),
-        (FrustumNetwork, {"kind": "pointnet++"}, 1_902_368),
-        (FrustumNetwork, {"kind": "pvcnn_e"}, 3_358_336),
+        ("pvcnn_shapenet_c1", "point_features.0.voxel_layers.6.fc.2.weight",
+         "point_layers.0.voxel_layers.6.gate.2.weight"),
+        ("pvcnn_plus_plus_s3dis_c1", "sa_layers.0.1.point_features.layers.0.weight",
+         "pyramid.down_blocks.0.1.point_layers.0.weight"),
+        ("pvcnn_plus_plus_s3dis_c1", "sa_layers.1.3.mlps.0.layers.4.bias", "pyramid.down.1.mlps.0.4.bias"),
+        ("pvcnn_plus_plus_s3dis_c1", "sa_layers.3.mlps.0.layers.0.bias", "pyramid.down.3.mlps.0.0.bias"),
+        ("pvcnn_plus_plus_s3dis_c1", "fp_layers.2.2.voxel_layers.3.weight",
+         "pyramid.up_blocks.2.1.voxel_layers.3.weight"),
+        ("pvcnn_plus_plus_s3dis_c1", "fp_layers.3.0.mlp.layers.6.weight", "pyramid.up.3.mlp.6.weight"),
+        ("pointnet_plus_plus_shapenet_msg", "sa_layers.1.mlps.1.layers.3.weight", "pyramid.down.1.mlps.1.3.weight"),
+        ("frustum_pvcnn_e", "inst_seg_net.point_features.2.point_features.layers.0.bias",
+         "mask.point_layers.2.point_layers.0.bias"),
+        ("frustum_pvcnn_e", "center_reg_net.features.2.layers.1.running_var", "centre.point_layers.7.running_var"),
+        ("frustum_pvcnn_e", "center_reg_net.regression.0.0.weight", "centre.cloud_layers.0.0.weight"),
+        ("frustum_pvcnn_e", "box_est_net.classifier.2.bias", "box.cloud_layers.2.bias"),
+        ("frustum_pointnet_plus_plus", "inst_seg_net.fp_layers.1.mlp.layers.3.bias", "mask.pyramid.up.1.mlp.3.bias"),
+        ("frustum_pointnet_plus_plus", "box_est_net.features.2.mlps.0.layers.6.weight",
+         "box.pyramid.down.2.mlps.0.6.weight"),
     ],
 )  # fmt: skip
-def test_published_parameters(kind, arguments, count):
-    assert sum(value.numel() for value in kind(**arguments).parameters()) == count
+def test_names_of_published_tensors(name, theirs, ours):
+    assert our_name(theirs) == ours
+    assert our_name(ours) == ours
+    with torch.device("meta"):
+        assert ours in build(name).state_dict()
+
+
+@pytest.mark.parametrize("name", names())
+def test_published_parameters(name):
+    with torch.device("meta"):
+        assert sum(value.numel() for value in build(name).parameters()) == variant(name).parameters
+
+
+@pytest.mark.parametrize("name", ["pvcnn_s3dis_c0p125", "pointnet_shapenet", "frustum_pvcnn_e"])
+def test_published_multiply_accumulates(name):
+    with torch.device("meta"):
+        graph = trace(build(name), variant(name).example_inputs())
+    assert Macs()(graph) == variant(name).macs
+
+
+def test_parts_of_the_frustum_network():
+    """Segmentation, centre and box of PVCNN-E."""
+    network = build("frustum_pvcnn_e")
+    parts = (network.mask, 2_610_754), (network.centre, 151_683), (network.box, 595_899)
+    for part, count in parts:
+        assert sum(value.numel() for value in part.parameters()) == count
+
+
+@pytest.mark.parametrize("name", ["pvcnn_s3dis_c0p125", "pvcnn_shapenet_c0p125"])
+def test_scores_follow_the_points(name):
+    """Another order of the points gives the same scores in that order."""
+    network, (cloud,) = build(name).eval(), variant(name).example_inputs()
+    cloud = torch.rand(2, cloud.shape[1], 300)
+    order = torch.randperm(300)
+    with torch.no_grad():
+        torch.testing.assert_close(network(cloud[:, :, order]), network(cloud)[:, :, order], rtol=1e-4, atol=1e-5)
+
+
+def test_unknown_names_and_arguments():
+    with pytest.raises(WithinError, match="did you mean"):
+        build("pvcnn_s3dis")
+    with pytest.raises(WithinError, match="no argument widht"):
+        build("pvcnn_s3dis_c1", widht=0.5)
 
 
 def test_every_network_gives_scores_of_every_point():
@@ -97,6 +138,24 @@ def test_devoxelising_is_exact_for_linear_functions():
     places[0, :, :3] = torch.tensor([[0.0, 3.0, 1.0], [3.0, 0.0, 2.0], [1.0, 3.0, 3.0]])
     x, y, z = places[0]
     torch.testing.assert_close(devoxelise(grid, places)[0], torch.stack([x + 2 * y - z, z]))
+
+
+def test_voxels_and_points_are_adjoint():
+    """<voxelise(x), g> is the sum over points of x times g of its cell / count; devoxelising spreads by its shares."""
+    places = grid_coordinates(torch.rand(2, 3, 30, dtype=torch.float64), 4)
+    features = torch.randn(2, 3, 30, dtype=torch.float64, requires_grad=True)
+    grid = torch.randn(2, 3, 4, 4, 4, dtype=torch.float64, requires_grad=True)
+    counts = voxelise(torch.ones(2, 1, 30, dtype=torch.float64), places, 4)
+    (voxelise(features, places, 4) * grid.detach()).sum().backward()
+    cells = places.round().long()
+    for batch in range(2):
+        x, y, z = cells[batch]
+        number = (cells[batch][:, :, None] == cells[batch][:, None]).all(0).sum(1)
+        torch.testing.assert_close(features.grad[batch], grid.detach()[batch][:, x, y, z] / number)
+    assert set(counts.unique().tolist()) <= {0.0, 1.0}
+    weights = torch.randn(2, 3, 30, dtype=torch.float64)
+    (devoxelise(grid, places) * weights).sum().backward()
+    torch.testing.assert_close(grid.grad.sum((2, 3, 4)), weights.sum(2))  # shares of a point sum to 1
 
 
 def test_gradients_of_voxels_in_double_precision():
@@ -140,6 +199,17 @@ def test_ball_queries_take_the_first_in_reach_and_repeat_the_first():
     found = ball_query(centres, points, 1.0, 3)
     assert found.tolist() == [[[0, 1, 3], [2, 2, 2], [0, 0, 0]]]
     assert ball_query(centres, points, 1.0, 6).tolist()[0][0] == [0, 1, 3, 0, 0, 0]
+
+
+def test_compiled_neighbours_are_those_of_the_definition():
+    points = torch.rand(2, 3, 200)
+    centres = points[:, :, :40]
+    squares = (centres[:, :, :, None] - points[:, :, None]).square().sum(1)
+    found = ball_query(centres, points, 0.3, 8)
+    for batch in range(2):
+        for centre in range(40):
+            near = (squares[batch, centre] < 0.3**2).nonzero().flatten()[:8].tolist()
+            assert found[batch, centre].tolist() == near + near[:1] * (8 - len(near))
 
 
 def test_interpolation_keeps_what_the_centres_have():

@@ -127,11 +127,13 @@ def table_of(path: Path, columns: int | None) -> NDArray[np.floating]:
         raise WithinError(
             f"The file could not be read ({error})", where=str(path), todo="mend the line, or fetch the file again"
         ) from error
+    if table.dtype.kind not in "fiu":
+        raise WithinError(f"The file holds {table.dtype}, not numbers", where=str(path))
     if columns is not None and (table.ndim != 2 or table.shape[1] != columns):
         raise WithinError(f"The table is of {table.shape}, and should have {columns} columns", where=str(path))
     if not np.isfinite(table).all():
         raise WithinError("The file holds NaN or infinity", where=str(path))
-    found: NDArray[np.floating] = table
+    found: NDArray[np.floating] = table if table.dtype.kind == "f" else table.astype(np.float64)
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class Window:
     rows: Int64[np.ndarray, " points"]
 
 
+@runtime_checkable
 class Rooms(Protocol):
     """Windows of rooms; see the module."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from numba import njit
 from torch import Tensor
 
 from within.core.errors import WithinError
+from within.perception3d.pvcnn import neighbours_numba
 
 NEAREST, FARTHEST = 1e-10, 1e10  # of a squared distance that is divided by
 
@@ -29,11 +29,13 @@ def farthest_points(points: Float[Tensor, "batch 3 points"], count: int) -> Int6
     return found
 
 
-@torch.library.custom_op("within_perception3d::farthest_points", mutates_args=())
+@torch.library.custom_op(
+    "within_perception3d::farthest_points", mutates_args=(), schema="(Tensor points, int count) -> Tensor"
+)
 def _farthest(points: Tensor, count: int) -> Tensor:
     """One operator in a traced graph, instead of some for each of the points found."""
     if points.device.type == "cpu":
-        return torch.from_numpy(_farthest_compiled(_array(points), count))
+        return torch.from_numpy(neighbours_numba.farthest_points(_array(points), count))
     batch, _, number = points.shape
     distances = points.new_full((batch, number), torch.inf)
     found = torch.zeros(batch, count, dtype=torch.long, device=points.device)
@@ -50,22 +52,6 @@ def _(points: Tensor, count: int) -> Tensor:
     return points.new_empty((points.shape[0], count), dtype=torch.long)
 
 
-@njit(cache=True)
-def _farthest_compiled(points, count):  # type: ignore[no-untyped-def]
-    batch, _, number = points.shape
-    found = np.zeros((batch, count), np.int64)
-    for cloud in range(batch):
-        x, y, z = points[cloud]
-        distances = np.full(number, np.inf, points.dtype)
-        for place in range(1, count):
-            last = found[cloud, place - 1]
-            for at in range(number):
-                dx, dy, dz = x[at] - x[last], y[at] - y[last], z[at] - z[last]
-                distances[at] = min(distances[at], dx * dx + dy * dy + dz * dz)
-            found[cloud, place] = np.argmax(distances)
-    return found
-
-
 def ball_query(
     centres: Float[Tensor, "batch 3 centres"], points: Float[Tensor, "batch 3 points"], radius: float, count: int
 ) -> Int64[Tensor, "batch centres count"]:
@@ -77,11 +63,14 @@ def ball_query(
     return found
 
 
-@torch.library.custom_op("within_perception3d::ball_query", mutates_args=())
+@torch.library.custom_op(
+    "within_perception3d::ball_query", mutates_args=(),
+    schema="(Tensor centres, Tensor points, float radius, int count) -> Tensor",
+)  # fmt: skip
 def _in_reach(centres: Tensor, points: Tensor, radius: float, count: int) -> Tensor:
     """One operator in a traced graph; compiled on a CPU, where distances to all points would not fit the cache."""
     if points.device.type == "cpu":
-        return torch.from_numpy(_in_reach_compiled(_array(centres), _array(points), radius, count))
+        return torch.from_numpy(neighbours_numba.ball_query(_array(centres), _array(points), radius, count))
     number = points.shape[2]
     squares = (centres[:, :, :, None] - points[:, :, None]).square().sum(1)
     order = torch.arange(number, device=points.device).expand_as(squares)
@@ -96,28 +85,6 @@ def _in_reach(centres: Tensor, points: Tensor, radius: float, count: int) -> Ten
 @_in_reach.register_fake
 def _(centres: Tensor, points: Tensor, radius: float, count: int) -> Tensor:
     return points.new_empty((centres.shape[0], centres.shape[2], count), dtype=torch.long)
-
-
-@njit(cache=True)
-def _in_reach_compiled(centres, points, radius, count):  # type: ignore[no-untyped-def]
-    batch, _, number = points.shape
-    found = np.zeros((batch, centres.shape[2], count), np.int64)
-    limit = points.dtype.type(radius * radius)
-    for cloud in range(batch):
-        x, y, z = points[cloud]
-        for centre in range(centres.shape[2]):
-            cx, cy, cz = centres[cloud, :, centre]
-            met = 0
-            for at in range(number):
-                dx, dy, dz = cx - x[at], cy - y[at], cz - z[at]
-                if dx * dx + dy * dy + dz * dz < limit:
-                    found[cloud, centre, met] = at
-                    met += 1
-                    if met == count:
-                        break
-            if met:
-                found[cloud, centre, met:] = found[cloud, centre, 0]
-    return found
 
 
 def _array(points: Tensor) -> np.ndarray:

@@ -20,6 +20,7 @@ SIZES = {"Car": (3.9, 1.6, 1.56), "Pedestrian": (0.8, 0.6, 1.73), "Cyclist": (1.
 SHARES = {"Car": 0.56, "Pedestrian": 0.24, "Cyclist": 0.20}
 JITTER = 0.1  # standard deviation of a size, relative
 OBJECTS = (6, 15)
+TIGHT = 0.96  # an object fills this much of its box along and across, so that noisy points stay in it
 GAP = 0.3  # least space between two things on the ground
 TRIES = 30
 
@@ -28,22 +29,22 @@ Parts = tuple[tuple[float, float, float, float, float, float, float, float], ...
 PARTS: dict[str, Parts] = {
     "Car": (
         (-0.50, 0.50, -0.50, 0.50, 0.13, 0.56, 0.55, 1.0),  # body
-        (-0.44, 0.24, -0.44, 0.44, 0.56, 0.97, 0.20, 0.7),  # windows
-        (-0.36, 0.14, -0.43, 0.43, 0.97, 1.00, 0.55, 1.0),  # roof
+        (-0.44, 0.24, -0.44, 0.44, 0.56, 0.95, 0.20, 0.7),  # windows
+        (-0.36, 0.14, -0.43, 0.43, 0.95, 0.98, 0.55, 1.0),  # roof
         (-0.42, -0.26, -0.50, 0.50, 0.00, 0.13, 0.10, 1.0),  # wheels
         (0.26, 0.42, -0.50, 0.50, 0.00, 0.13, 0.10, 1.0),
     ),
     "Pedestrian": (
         (-0.50, 0.50, -0.25, 0.25, 0.00, 0.46, 0.25, 0.8),  # legs, in a stride
         (-0.28, 0.28, -0.50, 0.50, 0.46, 0.84, 0.35, 1.0),  # trunk and arms
-        (-0.12, 0.20, -0.18, 0.18, 0.84, 1.00, 0.40, 1.0),  # head
+        (-0.12, 0.20, -0.18, 0.18, 0.84, 0.98, 0.40, 1.0),  # head
     ),
     "Cyclist": (
         (-0.50, 0.50, -0.10, 0.10, 0.00, 0.40, 0.30, 0.5),  # wheels and frame
         (0.18, 0.26, -0.50, 0.50, 0.52, 0.60, 0.30, 0.8),  # handlebars
         (-0.14, 0.10, -0.30, 0.30, 0.15, 0.55, 0.25, 1.0),  # legs
         (-0.18, 0.12, -0.42, 0.42, 0.55, 0.87, 0.35, 1.0),  # trunk
-        (-0.02, 0.14, -0.18, 0.18, 0.87, 1.00, 0.40, 1.0),  # head
+        (-0.02, 0.14, -0.18, 0.18, 0.87, 0.98, 0.40, 1.0),  # head
     ),
 }
 
@@ -96,7 +97,8 @@ def make_street(generator: np.random.Generator) -> Street:
             )
             if _is_free(ground, place, size[0], size[1], yaw):
                 box = np.array([*place, place @ slope - SENSOR_HEIGHT + size[2] / 2, *size, yaw])
-                solids += [(len(names), *part) for part in _parts(box, PARTS[name], generator.uniform(0.6, 1.4))]
+                body = box * np.array([1, 1, 1, TIGHT, TIGHT, 1, 1])
+                solids += [(len(names), *part) for part in _parts(body, PARTS[name], generator.uniform(0.6, 1.4))]
                 names.append(name)
                 boxes.append(box)
                 break

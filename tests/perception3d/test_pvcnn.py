@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from within.core import Macs, trace
+from within.core import Macs, prune, trace
 from within.core.errors import WithinError
+from within.perception3d.pvcnn import neighbours
 from within.perception3d.pvcnn.frustum import HEADINGS, SIZES, FrustumNetwork, FrustumOutput, foreground
 from within.perception3d.pvcnn.neighbours import ball_query, farthest_points, interpolate
 from within.perception3d.pvcnn.published_layout import load_weights, our_name
@@ -85,6 +86,14 @@ def test_parts_of_the_frustum_network():
     parts = (network.mask, 2_610_754), (network.centre, 151_683), (network.box, 595_899)
     for part, count in parts:
         assert sum(value.numel() for value in part.parameters()) == count
+
+
+def test_a_network_with_voxels_is_pruned_exactly():
+    """Channels are followed through voxels and back: half of them masked is half of them cut."""
+    clouds = (torch.rand(1, 9, 256),)
+    result = prune(build("pvcnn_s3dis_c0p125", resolution=0.25).eval(), clouds, widths=0.5)
+    assert result.certificate.masked_slim_error < 1e-5
+    assert sum(value.numel() for value in result.model.parameters()) < 43_365 / 3
 
 
 @pytest.mark.parametrize("name", ["pvcnn_s3dis_c0p125", "pvcnn_shapenet_c0p125"])
@@ -201,15 +210,18 @@ def test_ball_queries_take_the_first_in_reach_and_repeat_the_first():
     assert ball_query(centres, points, 1.0, 6).tolist()[0][0] == [0, 1, 3, 0, 0, 0]
 
 
-def test_compiled_neighbours_are_those_of_the_definition():
+@pytest.mark.parametrize(("radius", "count"), [(0.05, 3), (0.3, 8), (2.0, 250)])
+def test_neighbours_are_the_same_compiled_and_in_torch(radius, count):
+    """What runs on a CPU against what runs elsewhere, and against the definition."""
     points = torch.rand(2, 3, 200)
     centres = points[:, :, :40]
+    assert torch.equal(neighbours._farthest_in_torch(points, 50), farthest_points(points, 50))
+    found = ball_query(centres, points, radius, count)
+    assert torch.equal(neighbours._in_reach_in_torch(centres, points, radius, count), found)
     squares = (centres[:, :, :, None] - points[:, :, None]).square().sum(1)
-    found = ball_query(centres, points, 0.3, 8)
-    for batch in range(2):
-        for centre in range(40):
-            near = (squares[batch, centre] < 0.3**2).nonzero().flatten()[:8].tolist()
-            assert found[batch, centre].tolist() == near + near[:1] * (8 - len(near))
+    for centre in range(40):
+        near = (squares[0, centre] < radius**2).nonzero().flatten()[:count].tolist()
+        assert found[0, centre].tolist() == near + near[:1] * (count - len(near))
 
 
 def test_interpolation_keeps_what_the_centres_have():

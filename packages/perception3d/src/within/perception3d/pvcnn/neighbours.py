@@ -36,6 +36,15 @@ def _farthest(points: Tensor, count: int) -> Tensor:
     """One operator in a traced graph, instead of some for each of the points found."""
     if points.device.type == "cpu":
         return torch.from_numpy(neighbours_numba.farthest_points(_array(points), count))
+    return _farthest_in_torch(points, count)
+
+
+@_farthest.register_fake
+def _(points: Tensor, count: int) -> Tensor:
+    return points.new_empty((points.shape[0], count), dtype=torch.long)
+
+
+def _farthest_in_torch(points: Tensor, count: int) -> Tensor:
     batch, _, number = points.shape
     distances = points.new_full((batch, number), torch.inf)
     found = torch.zeros(batch, count, dtype=torch.long, device=points.device)
@@ -45,11 +54,6 @@ def _farthest(points: Tensor, count: int) -> Tensor:
         distances = torch.minimum(distances, (points - last[:, :, None]).square().sum(1))
         found[:, place] = distances.argmax(1)
     return found
-
-
-@_farthest.register_fake
-def _(points: Tensor, count: int) -> Tensor:
-    return points.new_empty((points.shape[0], count), dtype=torch.long)
 
 
 def ball_query(
@@ -71,6 +75,15 @@ def _in_reach(centres: Tensor, points: Tensor, radius: float, count: int) -> Ten
     """One operator in a traced graph; compiled on a CPU, where distances to all points would not fit the cache."""
     if points.device.type == "cpu":
         return torch.from_numpy(neighbours_numba.ball_query(_array(centres), _array(points), radius, count))
+    return _in_reach_in_torch(centres, points, radius, count)
+
+
+@_in_reach.register_fake
+def _(centres: Tensor, points: Tensor, radius: float, count: int) -> Tensor:
+    return points.new_empty((centres.shape[0], centres.shape[2], count), dtype=torch.long)
+
+
+def _in_reach_in_torch(centres: Tensor, points: Tensor, radius: float, count: int) -> Tensor:
     number = points.shape[2]
     squares = (centres[:, :, :, None] - points[:, :, None]).square().sum(1)
     order = torch.arange(number, device=points.device).expand_as(squares)
@@ -80,11 +93,6 @@ def _in_reach(centres: Tensor, points: Tensor, radius: float, count: int) -> Ten
     first = found[:, :, :1]
     found = torch.where(found == number, first, found)
     return torch.where(found == number, 0, found)
-
-
-@_in_reach.register_fake
-def _(centres: Tensor, points: Tensor, radius: float, count: int) -> Tensor:
-    return points.new_empty((centres.shape[0], centres.shape[2], count), dtype=torch.long)
 
 
 def _array(points: Tensor) -> np.ndarray:

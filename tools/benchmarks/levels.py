@@ -19,7 +19,7 @@ from within.segmentation.models import build
 SIZE = (256, 512)
 STAGES, WIDTHS = (1, 2, 3, 4), 9
 MOST_ERROR = 0.10
-REPEATS = 15
+REPEATS = 12
 
 
 def run(full: bool = False) -> BenchResult:

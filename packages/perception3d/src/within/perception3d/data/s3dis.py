@@ -139,7 +139,8 @@ def table_of(path: Path, columns: int | None) -> NDArray[np.floating]:
 
 def _annotated(folder: Path) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Reads the objects of a room; kinds that are no class, such as stairs, are left out, as in the published sets."""
-    tables, labels = [np.zeros((0, 6))], [np.zeros(0)]
+    tables: list[NDArray[np.floating]] = [np.zeros((0, 6))]
+    labels: list[NDArray[np.floating]] = [np.zeros(0)]
     for path in sorted(folder.glob("*.txt")):
         name = re.sub(r"_.*", "", path.stem)
         if name in CLASSES:

@@ -81,6 +81,7 @@ class BevBackbone(nn.Module):
         reaches = [reach] * count if isinstance(reach, str) else list(reach)
         if len(reaches) != count:
             raise WithinError(f"{len(reaches)} reaches for {count} convolutions", todo="give one for each, or one word")
+        self.in_channels = in_channels
         following = iter(reaches)
         self.blocks, self.upsamples = nn.ModuleList(), nn.ModuleList()
         for block in blocks:

@@ -130,4 +130,12 @@ def build(name: str, **overrides: Any) -> Detector:
         WithinError: for an unknown name, or an override that the constructor does not have.
     """
     found = find_by_name(VARIANTS, name)
+    if "blocks" in overrides:
+        overrides["blocks"] = tuple(
+            each if isinstance(each, BevBlock) else BevBlock(*each) for each in overrides["blocks"]
+        )
+    if isinstance(overrides.get("grid"), Mapping):
+        overrides["grid"] = VoxelGrid(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in overrides["grid"].items()}
+        )
     return construct(found.constructor, found.arguments, overrides, where=name)

@@ -97,6 +97,11 @@ class VoxelBackbone(nn.Module):
         out = SparseConvolution(widths[-1], out_channels, (3, 1, 1), stride=(2, 1, 1))
         self.out = ConvolutionBlock(out, out_channels)
 
+    @property
+    def stride(self) -> int:
+        """Voxels along x or y in one of the last stage's."""
+        return 2 ** (len(self.widths) - 1)
+
     def forward(
         self, x: SparseTensor, after: Callable[[int, SparseTensor], SparseTensor] | None = None
     ) -> SparseTensor:

@@ -1,0 +1,227 @@
+"""`within perception3d`: train, evaluate, compress, export and time detectors of objects in point clouds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from within.core.cli.options import read_job, read_settings, show
+from within.core.cli.output import Json, console, print_json, print_table, show_run, standard_output_for_json
+
+if TYPE_CHECKING:
+    from within.core.report import ReportContent
+
+app = typer.Typer(
+    help="3-D perception: CenterPoint, SECOND, PointPillars and PVCNN; Ada3D drops what does not matter.",
+    epilog="Example: within perception3d networks",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+
+Config = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A configuration in Python.")]
+NeededConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration in Python.")]
+Network = Annotated[
+    str | None, typer.Option("--network", "-n", metavar="NAME", help="A variant (see `networks`) or a run directory.")
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Its weights, or a run directory.")
+]
+Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="A data set, laid out as published.")]
+Split = Annotated[
+    str | None, typer.Option("--split", help="train, val, or all for every frame that is there; val by default.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", help="First frames only.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting or constructor argument; may be given several times."),
+]
+Run = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The run directory.")]
+Device = Annotated[str | None, typer.Option("--device", help="For instance cpu or cuda.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue where an interrupted run stopped.")]
+
+
+@app.command(epilog="Example: within perception3d generate scenes --count 500")
+def generate(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Receives training/ and ImageSets/.")],
+    count: Annotated[int, typer.Option("--count", help="Number of frames; one in five is for validation.")] = 500,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed gives other frames.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Write synthetic lidar frames in KITTI's format, on which everything here runs.
+
+    Frames that are there already are kept, so an interrupted run continues.
+    """
+    with standard_output_for_json(as_json):
+        from within.perception3d.synthetic_kitti import write_scenes
+
+        write_scenes(directory, count, seed, workers=workers)
+    if as_json:
+        print_json({"directory": str(directory), "frames": count, "seed": seed})
+        return
+    console().print(f"{count} frames in {directory}", markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: within perception3d train small.py --run runs/small --set schedule.epochs=4")
+def train(
+    config: NeededConfig,
+    run: Run = None,
+    resume: Resume = False,
+    device: Device = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train a detector, its importance predictor, or both with places dropped.
+
+    The run directory receives config.py, plan.json, model.safetensors (the best weights), training.json, logs and
+    checkpoints. Nested settings have dots: --set schedule.batch_size=8.
+    """
+    with standard_output_for_json(as_json):
+        from within.perception3d.train import main
+
+        result = main(config, run_directory=run, resume=resume, device=device, overrides=read_settings(settings))
+    show(result.to_json(), as_json, "training")
+
+
+@app.command(name="eval", epilog="Example: within perception3d eval -w runs/small --data scenes")
+def evaluate(
+    config: Config = None,
+    network: Network = None,
+    weights: Weights = None,
+    data: Data = None,
+    split: Split = None,
+    limit: Limit = None,
+    save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Keep detections, a file a frame.")] = None,
+    device: Device = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure average precision on your frames.
+
+    Give a configuration, or --network, --weights and --data. KITTI: image, bird's-eye, 3-D and orientation at 11 and
+    40 recalls.
+    """
+    given = {
+        "network": network, "weights": weights, "data": data, "split": split, "limit": limit, "save": save,
+        "device": device, "arguments": read_settings(settings) or None,
+    }  # fmt: skip
+    job = read_job(config, given)
+    with standard_output_for_json(as_json):
+        from within.perception3d.eval import main
+
+        found = main(job)
+    if as_json:
+        print_json(found.to_json())
+        return
+    print_table(found.table())
+
+
+@app.command(epilog="Example: within perception3d compress -w runs/importance --data scenes --macs 0.2")
+def compress(
+    config: Config = None,
+    network: Network = None,
+    weights: Weights = None,
+    data: Data = None,
+    macs: Annotated[
+        float | None, typer.Option("--macs", metavar="F", help="Multiply-accumulates left, of those of the dense one.")
+    ] = None,
+    latency: Annotated[
+        float | None, typer.Option("--latency", metavar="F", help="CPU time left, of that of the dense one.")
+    ] = None,
+    run: Run = None,
+    resume: Resume = False,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Choose what is dropped and how wide the 2-D backbone is for a budget, train on, and report.
+
+    The detector must predict importance (a run of the stage `importance`). Settings have dots:
+    --set tuning.iterations=500.
+    """
+    given: dict[str, Any] = {"network": network, "weights": weights, "data": data, "macs": macs, "latency": latency}
+    job = read_job(config, given)
+
+    def compressed() -> tuple[Path, ReportContent]:
+        from within.perception3d.compress import main
+
+        result = main(job, run_directory=run, resume=resume, overrides=read_settings(settings))
+        return result.folder, result.content
+
+    show_run(compressed, as_json)
+
+
+@app.command(epilog="Example: within perception3d export runs/small small.onnx")
+def export(
+    target: Annotated[str, typer.Argument(metavar="NETWORK", help="A run directory, or a variant.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The ONNX file.")],
+    weights: Weights = None,
+    opset: Annotated[int, typer.Option("--opset", help="Version of the ONNX operator set.")] = 20,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Write the part that sees from above as ONNX, norms folded in, verified against the network."""
+    with standard_output_for_json(as_json):
+        from within.perception3d.export import main
+
+        found = main(
+            {
+                "network": target, "weights": weights, "arguments": read_settings(settings) or None, "output": output,
+                "opset": opset,
+            }
+        )  # fmt: skip
+    if as_json:
+        print_json(found.to_json())
+        return
+    shape = "x".join(map(str, found.input_shape))
+    console().print(
+        f"Wrote {found.path}, {found.file_bytes / 2**20:.2f} MiB, for maps of {shape}: largest difference "
+        f"{found.largest_difference:.1e} of the largest output",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@app.command(epilog="Example: within perception3d bench runs/small --data scenes --limit 10")
+def bench(
+    target: Annotated[str, typer.Argument(metavar="NETWORK", help="A run directory, or a variant.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="A data set.")],
+    weights: Weights = None,
+    split: Split = None,
+    limit: Limit = 10,
+    repeats: Annotated[int, typer.Option("--repeats", help="Rounds of measurement.")] = 5,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Time a detector part by part, dense, masked and sparse in turns, and count what it computes and stores.
+
+    Thread CPU time of one thread, norms folded in.
+    """
+    with standard_output_for_json(as_json):
+        from within.perception3d.detector_timing import main
+
+        found = main(
+            {
+                "network": target, "weights": weights, "arguments": read_settings(settings) or None, "data": data,
+                "split": split, "limit": limit, "repeats": repeats,
+            }
+        )  # fmt: skip
+    if as_json:
+        print_json(found.to_json())
+        return
+    print_table(found.table())
+
+
+@app.command(epilog="Example: within perception3d networks")
+def networks(as_json: Json = False) -> None:
+    """List the networks with their parameters, and the multiply-accumulates of their dense part."""
+    with standard_output_for_json(as_json):
+        from within.perception3d.network_table import as_table, table_rows
+
+        rows = table_rows()
+    if as_json:
+        print_json({"networks": rows})
+        return
+    print_table(as_table(rows))

@@ -1,0 +1,181 @@
+"""How long a detector takes, part by part and in each form of its maps; this is `within perception3d bench`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from within.core.cli.configuration import read_dataclass
+from within.core.report import ReportTable
+from within.perception3d.accounting import PARTS, PassCost, mean_cost, pass_cost
+from within.perception3d.models.folding import folded
+from within.perception3d.named_detector import Network, detector_of, open_detector
+from within.perception3d.scene_sources import find_scenes
+from within.perception3d.training_scenes import network_inputs
+
+FORMS = ("dense", "masked", "sparse")
+
+
+@dataclass(frozen=True)
+class TimingSettings:
+    """What is timed.
+
+    Attributes:
+        network: a variant or a run directory.
+        data: the folder of a data set.
+        weights, arguments: of the network, see `open_detector`.
+        split: part of the data set.
+        limit: first frames only.
+        repeats: rounds; all forms take turns.
+    """
+
+    network: str | Path
+    data: str | Path
+    weights: str | Path | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    split: str = "val"
+    limit: int = 10
+    repeats: int = 5
+
+
+@dataclass(frozen=True)
+class DetectorTimes:
+    """CPU seconds and costs of one network, means over frames.
+
+    Attributes:
+        seconds: of each part, "3d", "2d" and "head", the median of the rounds; voxels as the 3-D backbone leaves them
+            become a map within "2d", and Ada3D's predictor is within the part where it is asked.
+        spread: quartiles of the whole pass, relative to the median.
+        cost: multiply-accumulates and stored features.
+    """
+
+    seconds: Mapping[str, float]
+    spread: tuple[float, float]
+    cost: PassCost
+
+    @property
+    def total(self) -> float:
+        """CPU seconds of the whole pass."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class TimingResult:
+    """Times by name of the form."""
+
+    times: Mapping[str, DetectorTimes]
+
+    def table(self) -> ReportTable:
+        """Returns a row a form."""
+        first = next(iter(self.times.values()))
+        rows = []
+        for name, found in self.times.items():
+            times = (f"{1e3 * found.seconds[part]:.1f}" for part in PARTS[:3])
+            macs = (f"{found.cost.macs[part] / 1e9:.2f}" for part in PARTS[:3])
+            rows.append(
+                (name, *times, f"{1e3 * found.total:.1f}", f"{found.total / first.total:.2f}", *macs,
+                 f"{found.cost.total_macs / 1e9:.2f}", f"{found.cost.total_memory / 2**20:.1f}")
+            )  # fmt: skip
+        columns = (
+            "",
+            "3-D ms",
+            "2-D ms",
+            "head ms",
+            "all ms",
+            "of the first",
+            "3-D GMACs",
+            "2-D",
+            "head",
+            "all",
+            "MiB",
+        )
+        return ReportTable("CPU time of one thread", columns, tuple(rows))
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values."""
+        return {
+            name: {
+                "cpu_seconds": dict(found.seconds), "total": found.total, "spread": list(found.spread),
+                "macs": found.cost.macs, "memory": found.cost.memory,
+            }
+            for name, found in self.times.items()
+        }  # fmt: skip
+
+
+def main(config: Mapping[str, Any]) -> TimingResult:
+    """Times a detector in all three forms.
+
+    Raises:
+        WithinError: for unknown keys, and as `open_detector` and `find_scenes` do.
+    """
+    given = {key: value for key, value in config.items() if value is not None}
+    settings: TimingSettings = read_dataclass(TimingSettings, given, "bench")
+    scenes = find_scenes(settings.data, settings.split)
+    named = open_detector(settings.network, weights=settings.weights, arguments=settings.arguments)
+    clouds = [scenes.scene(index).points for index in range(min(settings.limit, len(scenes)))]
+    networks = {}
+    for form in FORMS:
+        network = folded(named.model)
+        detector_of(network).execution = form
+        networks[form] = network
+    return TimingResult(time_detectors(networks, clouds, repeats=settings.repeats))
+
+
+def time_detectors(
+    networks: Mapping[str, Network], clouds: Sequence[np.ndarray], *, repeats: int = 5
+) -> dict[str, DetectorTimes]:
+    """Returns times and costs; all networks take turns on every cloud.
+
+    Arguments:
+        networks: in evaluation mode.
+        clouds: (points, columns) of each frame.
+        repeats: rounds over all clouds.
+    """
+    inputs = {
+        name: [network_inputs([cloud], detector_of(network).grid, detector_of(network).columns) for cloud in clouds]
+        for name, network in networks.items()
+    }
+    costs = {
+        name: mean_cost([pass_cost(network, *each) for each in inputs[name]]) for name, network in networks.items()
+    }
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in networks}
+    with torch.no_grad():
+        for _ in range(repeats):
+            sums = {name: dict.fromkeys(PARTS[:3], 0.0) for name in networks}
+            for number in range(len(clouds)):
+                for name, network in networks.items():
+                    for part, seconds in _pass(network, inputs[name][number]).items():
+                        sums[name][part] += seconds / len(clouds)
+            for name, found in sums.items():
+                rounds[name].append(found)
+    found = {}
+    for name, each in rounds.items():
+        totals = np.array([sum(parts.values()) for parts in each])
+        low, middle, high = np.quantile(totals, (0.25, 0.5, 0.75))
+        seconds = {part: float(np.median([parts[part] for parts in each])) for part in PARTS[:3]}
+        found[name] = DetectorTimes(seconds, (low / middle, high / middle), costs[name])
+    return found
+
+
+def _pass(network: Network, inputs: tuple[Tensor, ...]) -> dict[str, float]:
+    """Returns the CPU seconds of each part of a pass."""
+    detector = detector_of(network)
+    marks = [time.thread_time()]
+    handles = [
+        module.register_forward_hook(lambda *_: marks.append(time.thread_time()))
+        for module in (detector.backbone, detector.bev)
+    ]
+    try:
+        network(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    marks.append(time.thread_time())
+    return {part: after - before for part, before, after in zip(PARTS[:3], marks, marks[1:], strict=False)}

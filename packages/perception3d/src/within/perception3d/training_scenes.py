@@ -52,7 +52,7 @@ def padded_boxes(scenes: Sequence[Scene], classes: Sequence[str], values: int) -
     most = max(1, *(len(rows) for rows in kept))
     boxes, labels = np.zeros((len(scenes), most, values), np.float32), np.full((len(scenes), most), -1)
     for sample, (scene, rows) in enumerate(zip(scenes, kept, strict=True)):
-        found = scene.boxes[rows].reshape(len(rows), -1)[:, :values]
+        found = scene.boxes[rows][:, :values]
         boxes[sample, : len(rows), : found.shape[1]] = found
         labels[sample, : len(rows)] = [classes.index(scene.classes[row]) for row in rows]
     return torch.from_numpy(boxes), torch.from_numpy(labels)

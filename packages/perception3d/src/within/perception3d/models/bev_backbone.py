@@ -31,17 +31,30 @@ class BevBlock:
 
     Attributes:
         layers: convolutions after the first.
-        width: of the convolutions.
+        width: of the convolutions; one number, or one for each.
         stride: of the first.
         upsample: by how much its result is enlarged by a transposed convolution, or below 1 reduced by a convolution.
         upsample_width: channels of that.
     """
 
     layers: int
-    width: int
+    width: int | Sequence[int]
     stride: int
     upsample: float
     upsample_width: int
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of each convolution.
+
+        Raises:
+            WithinError: when there are more or fewer numbers than convolutions.
+        """
+        if isinstance(self.width, int):
+            return (self.width,) * (self.layers + 1)
+        if len(self.width) != self.layers + 1:
+            raise WithinError(f"{len(self.width)} widths for {self.layers + 1} convolutions", todo="give one for each")
+        return tuple(self.width)
 
 
 class ConvolutionNormRelu(nn.Module):
@@ -86,18 +99,15 @@ class BevBackbone(nn.Module):
         self.blocks, self.upsamples = nn.ModuleList(), nn.ModuleList()
         for block in blocks:
             layers = []
-            for number in range(block.layers + 1):
+            for number, width in enumerate(block.widths):
                 convolution = BevConvolution(
-                    block.width if number else in_channels,
-                    block.width,
-                    stride=1 if number else block.stride,
-                    reach=next(following),
+                    in_channels, width, stride=1 if number else block.stride, reach=next(following)
                 )
-                layers.append(ConvolutionNormRelu(convolution, make_norm(norm, block.width, affine)))
+                layers.append(ConvolutionNormRelu(convolution, make_norm(norm, width, affine)))
+                in_channels = width
             self.blocks.append(nn.ModuleList(layers))
             upsample = _resize(block)
             self.upsamples.append(ConvolutionNormRelu(upsample, make_norm(norm, block.upsample_width, affine)))
-            in_channels = block.width
         self.out_channels = sum(block.upsample_width for block in blocks)
 
     def forward(self, x: BevMap, before: Callable[[int, BevMap], BevMap] | None = None) -> Any:
@@ -118,9 +128,9 @@ class BevBackbone(nn.Module):
 
 def _resize(block: BevBlock) -> BevConvolution | BevUpsample:
     if block.upsample >= 1:
-        return BevUpsample(block.width, block.upsample_width, round(block.upsample))
+        return BevUpsample(block.widths[-1], block.upsample_width, round(block.upsample))
     step = round(1 / block.upsample)
-    return BevConvolution(block.width, block.upsample_width, step, stride=step, padding=0)
+    return BevConvolution(block.widths[-1], block.upsample_width, step, stride=step, padding=0)
 
 
 def make_norm(norm: Norm, channels: int, affine: bool = True) -> nn.Module:

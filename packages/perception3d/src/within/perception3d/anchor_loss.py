@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from within.perception3d.anchor_targets import DIRECTION_OFFSET, UNDECIDED, anchor_targets, decode
+from within.perception3d.anchor_targets import UNDECIDED, anchor_targets, decode
 from within.perception3d.center_decoding import Decoding, suppressed
 from within.perception3d.center_loss import NOTHING
 from within.perception3d.detections import Detections
-from within.perception3d.models.anchor_head import AnchorClass
+from within.perception3d.models.anchor_head import DIRECTION_OFFSET, AnchorClass
 from within.perception3d.models.bev_map import dense
 
 ALPHA, GAMMA, BETA = 0.25, 2.0, 1 / 9
@@ -49,19 +50,21 @@ def anchor_loss(
     anchors: Float[Tensor, "height width classes angles 7"],
     classes: Sequence[AnchorClass],
     weights: AnchorLossWeights = AnchorLossWeights(),
+    *,
+    direction_offset: float = DIRECTION_OFFSET,
 ) -> dict[str, Tensor]:
     """Returns the losses by name, per anchor that stands for an object, as a mean over the clouds.
 
     Arguments:
         outputs: of an `AnchorHead`, in any form.
         boxes, labels: of the objects, padded with labels of -1.
-        anchors, classes: of the head.
+        anchors, classes, direction_offset: of the head.
         weights: of the losses.
     """
     scores, residuals, directions = rows(outputs[0], len(classes))
     totals = dict.fromkeys(("heatmap", "boxes", "directions"), scores.new_zeros(()))
     for sample in range(len(scores)):
-        target = anchor_targets(anchors, boxes[sample], labels[sample], classes)
+        target = anchor_targets(anchors, boxes[sample], labels[sample], classes, direction_offset=direction_offset)
         stands = target.labels >= 0
         count = stands.sum().clamp(min=1) * len(scores)
         decided = target.labels != UNDECIDED
@@ -102,6 +105,8 @@ def decode_anchors(
     anchors: Float[Tensor, "height width classes angles 7"],
     classes: int,
     decoding: Decoding = ANCHOR_DECODING,
+    *,
+    direction_offset: float = DIRECTION_OFFSET,
 ) -> list[Detections]:
     """Returns the detections of each cloud of a batch.
 
@@ -109,18 +114,39 @@ def decode_anchors(
         outputs: of an `AnchorHead`, in any form.
         anchors: of the head.
         classes: number of them.
-        decoding: how; boxes of all classes suppress each other.
+        decoding: how; boxes of all classes suppress each other unless it says `by_class`.
+        direction_offset: of the head.
     """
     scores, residuals, directions = rows(outputs[0], classes)
     flat = anchors.flatten(0, 3)
     found = []
     for sample in range(len(scores)):
-        best, kinds = torch.sigmoid(scores[sample]).max(1)
+        chances = torch.sigmoid(scores[sample])
+        best, kinds = chances.max(1)
         chosen = best.topk(min(decoding.most, len(best))).indices
         boxes = decode(residuals[sample][chosen], flat[chosen])
         halves = directions[sample][chosen].argmax(1)
-        turned = (boxes[:, 6] - DIRECTION_OFFSET) % math.pi
-        boxes[:, 6] = turned + DIRECTION_OFFSET + math.pi * halves
+        turned = (boxes[:, 6] - direction_offset) % math.pi
+        boxes[:, 6] = turned + direction_offset + math.pi * halves
         table = [each.detach().cpu().numpy() for each in (boxes, best[chosen], kinds[chosen])]
-        found.append(Detections(*suppressed((table[0], table[1], table[2]), decoding)))
+        if decoding.by_class:
+            found.append(suppressed_by_class(table[0], chances[chosen].detach().cpu().numpy(), decoding))
+        else:
+            found.append(Detections(*suppressed((table[0], table[1], table[2]), decoding)))
     return found
+
+
+def suppressed_by_class(boxes: np.ndarray, scores: np.ndarray, decoding: Decoding) -> Detections:
+    """Returns what stays of each class by itself; a box may stay for several.
+
+    Arguments:
+        boxes: (boxes, values).
+        scores: (boxes, classes).
+        decoding: how; `after` counts the boxes of all classes together.
+    """
+    tables = [
+        suppressed((boxes, scores[:, label], np.full(len(boxes), label)), decoding) for label in range(scores.shape[1])
+    ]
+    joined = [np.concatenate([table[number] for table in tables]) for number in range(3)]
+    order = np.argsort(-joined[1], kind="stable")[: decoding.after]
+    return Detections(*(each[order] for each in joined))

@@ -18,10 +18,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from within.perception3d.models.anchor_head import AnchorClass
+from within.perception3d.models.anchor_head import DIRECTION_OFFSET, AnchorClass
 
 BACKGROUND, UNDECIDED = -1, -2
-DIRECTION_OFFSET = math.pi / 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +43,15 @@ def anchor_targets(
     boxes: Float[Tensor, "objects values"],
     labels: Int64[Tensor, " objects"],
     classes: Sequence[AnchorClass],
+    *,
+    direction_offset: float = DIRECTION_OFFSET,
 ) -> AnchorTargets:
     """Returns the targets of one cloud.
 
     Arguments:
         anchors: of the head.
         boxes, labels: of the objects; those with a label of -1 are filling.
-        classes: of the head.
+        classes, direction_offset: of the head.
     """
     shape = anchors.shape[:-1]
     found = torch.full(shape, BACKGROUND, device=anchors.device)
@@ -74,7 +75,7 @@ def anchor_targets(
         objects = own[which[stands]]
         values, halves = torch.zeros_like(place), torch.zeros_like(which)
         values[stands] = encode(objects, place[stands])
-        halves[stands] = ((objects[:, 6] - DIRECTION_OFFSET) % (2 * math.pi) >= math.pi).long()
+        halves[stands] = ((objects[:, 6] - direction_offset) % (2 * math.pi) >= math.pi).long()
         part = (shape[0], shape[1], shape[3])
         found[:, :, number], directions[:, :, number] = here.view(part), halves.view(part)
         residuals[:, :, number] = values.view(*part, 7)

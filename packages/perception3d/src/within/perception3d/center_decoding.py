@@ -28,6 +28,7 @@ class Decoding:
             (-75.2, -75.2, -2, 75.2, 75.2, 4).
         overlap: of boxes of which one goes.
         before, after: boxes before and after the suppression.
+        by_class: with anchors, boxes of different classes do not suppress each other.
     """
 
     most: int = 500
@@ -36,6 +37,7 @@ class Decoding:
     overlap: float = 0.7
     before: int = 4096
     after: int = 500
+    by_class: bool = False
 
 
 def decode_centers(

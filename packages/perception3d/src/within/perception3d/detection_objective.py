@@ -13,7 +13,7 @@ from within.perception3d.ada3d.importance_loss import importance_loss, importanc
 from within.perception3d.ada3d.thinning import Ada3D
 from within.perception3d.anchor_loss import AnchorLossWeights, anchor_loss
 from within.perception3d.center_loss import CenterLossWeights, center_loss
-from within.perception3d.models.anchor_head import AnchorHead, anchors
+from within.perception3d.models.anchor_head import AnchorHead
 from within.perception3d.named_detector import Network, detector_of, map_grid, task_labels
 
 Objective = Callable[[nn.Module, tuple[Tensor, ...], tuple[Tensor, Tensor]], dict[str, Tensor]]
@@ -33,8 +33,16 @@ def detection_objective(network: Network, weights: CenterLossWeights, anchor_wei
         if not isinstance(head, AnchorHead):
             return center_loss(outputs, boxes, labels, tasks, grid, weights)
         if not fixed:
-            fixed.append(anchors(head.anchor_classes, grid.shape, region.low, region.high).to(boxes.device))
-        return anchor_loss(outputs, boxes, labels, fixed[0], head.anchor_classes, anchor_weights)
+            fixed.append(head.anchors(grid.shape, region.low, region.high).to(boxes.device))
+        return anchor_loss(
+            outputs,
+            boxes,
+            labels,
+            fixed[0],
+            head.anchor_classes,
+            anchor_weights,
+            direction_offset=head.direction_offset,
+        )
 
     return objective
 

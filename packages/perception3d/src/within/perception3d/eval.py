@@ -26,7 +26,7 @@ from within.perception3d.data.kitti_labels import write_detections
 from within.perception3d.data.scene import Scene, Scenes
 from within.perception3d.detections import Detections
 from within.perception3d.metrics.kitti_ap import DIFFICULTIES, Precisions, average_precision
-from within.perception3d.models.anchor_head import AnchorHead, anchors
+from within.perception3d.models.anchor_head import AnchorHead
 from within.perception3d.named_detector import Network, detector_of, map_grid, open_detector, task_labels
 from within.perception3d.scene_sources import find_scenes
 from within.perception3d.training_scenes import network_inputs
@@ -151,9 +151,15 @@ def detections_of(
     outputs = network(*(each.to(device) for each in inputs))
     head, grid = detector.head, map_grid(network)
     if isinstance(head, AnchorHead):
-        place = anchors(head.anchor_classes, grid.shape, detector.grid.low, detector.grid.high)
+        place = head.anchors(grid.shape, detector.grid.low, detector.grid.high)
         device = outputs[0]["heatmap"].device if isinstance(outputs[0]["heatmap"], torch.Tensor) else device
-        return decode_anchors(outputs, place.to(device), len(head.classes), decoding or ANCHOR_DECODING)[0]
+        return decode_anchors(
+            outputs,
+            place.to(device),
+            len(head.classes),
+            decoding or ANCHOR_DECODING,
+            direction_offset=head.direction_offset,
+        )[0]
     return decode_centers(outputs, task_labels(network), grid, decoding or Decoding())[0]
 
 

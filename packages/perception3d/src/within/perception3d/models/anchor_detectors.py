@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from within.perception3d.models.anchor_head import KITTI_ANCHORS, AnchorClass, AnchorHead
+from within.perception3d.models.anchor_head import (
+    ANGLES,
+    DIRECTION_OFFSET,
+    KITTI_ANCHORS,
+    AnchorClass,
+    AnchorHead,
+)
 from within.perception3d.models.bev_backbone import BevBackbone, BevBlock, Norm
 from within.perception3d.models.bev_layers import Reach
 from within.perception3d.models.center_point import layers_on_top
@@ -23,15 +30,20 @@ def second(
     widths: Sequence[int] = (16, 32, 64, 64),
     top_width: int = 128,
     paddings: Sequence[int | tuple[int, int, int]] = (1, 1, (0, 1, 1)),
-    anchor_classes: Sequence[AnchorClass] = KITTI_ANCHORS,
+    anchor_classes: Sequence[AnchorClass | Mapping[str, Any]] = KITTI_ANCHORS,
+    angles: Sequence[float] = ANGLES,
+    aligned: bool = False,
+    direction_offset: float = DIRECTION_OFFSET,
     norm: Norm = "batch",
     reach: Reach | Sequence[Reach] = "grow",
     execution: Execution = "dense",
 ) -> Detector:
-    """Returns SECOND; see `center_point` for the arguments."""
+    """Returns SECOND; see `center_point` for the arguments, and `AnchorHead` for those of the anchors."""
     backbone = VoxelBackbone(columns, widths, top_width, residual=False, paddings=paddings)
     bev = BevBackbone(top_width * layers_on_top(grid, paddings), blocks, norm=norm, reach=reach)
-    head = AnchorHead(bev.out_channels, anchor_classes)
+    head = AnchorHead(
+        bev.out_channels, anchor_classes, angles=angles, aligned=aligned, direction_offset=direction_offset
+    )
     stride = round(2 ** len(paddings) * blocks[0].stride / blocks[0].upsample)
     return Detector(grid, backbone, bev, head, stride=stride, execution=execution)
 
@@ -42,14 +54,20 @@ def point_pillars(
     *,
     columns: int = 4,
     width: int = 64,
-    anchor_classes: Sequence[AnchorClass] = KITTI_ANCHORS,
+    relative: bool = False,
+    anchor_classes: Sequence[AnchorClass | Mapping[str, Any]] = KITTI_ANCHORS,
+    angles: Sequence[float] = ANGLES,
+    aligned: bool = False,
+    direction_offset: float = DIRECTION_OFFSET,
     norm: Norm = "batch",
     reach: Reach | Sequence[Reach] = "grow",
     execution: Execution = "dense",
 ) -> Detector:
-    """Returns PointPillars; see `center_point_pillars` for the arguments."""
+    """Returns PointPillars; see `center_point_pillars` and `AnchorHead` for the arguments."""
     bev = BevBackbone(width, blocks, norm=norm, reach=reach)
-    head = AnchorHead(bev.out_channels, anchor_classes)
-    encoder = PillarEncoder(grid, columns, width)
+    head = AnchorHead(
+        bev.out_channels, anchor_classes, angles=angles, aligned=aligned, direction_offset=direction_offset
+    )
+    encoder = PillarEncoder(grid, columns, width, relative=relative)
     stride = round(blocks[0].stride / blocks[0].upsample)
     return Detector(grid, encoder, bev, head, stride=stride, execution=execution)

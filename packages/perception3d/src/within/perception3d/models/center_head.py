@@ -20,11 +20,17 @@ HEATMAP_BIAS = -2.19  # sigmoid of it is 0.1: few pixels are centres
 
 
 class Branch(nn.Module):
-    """A convolution with batch norm and ReLU, and one to the outputs, both with a bias."""
+    """A convolution with batch norm and ReLU, and one to the outputs.
 
-    def __init__(self, channels: int, outputs: int) -> None:
+    Arguments:
+        channels: in.
+        outputs: out.
+        bias: of the first convolution; the last one always has one.
+    """
+
+    def __init__(self, channels: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.convolution = BevConvolution(channels, channels, bias=True, reach="stay")
+        self.convolution = BevConvolution(channels, channels, bias=bias, reach="stay")
         self.norm = BevNorm(channels, eps=1e-5, momentum=0.1)
         self.output = BevConvolution(channels, outputs, bias=True, reach="stay")
 
@@ -41,7 +47,7 @@ class CenterHead(nn.Module):
         tasks: names of the classes of each task.
         shared: width of the shared convolution and of the branches.
         velocity: predict velocities as well.
-        shared_bias: whether the shared convolution has a bias.
+        shared_bias, branch_bias: whether the convolutions before a norm have a bias: the shared one, those of branches.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class CenterHead(nn.Module):
         shared: int = 64,
         velocity: bool = False,
         shared_bias: bool = True,
+        branch_bias: bool = True,
     ) -> None:
         super().__init__()
         self.velocity = velocity
@@ -60,7 +67,12 @@ class CenterHead(nn.Module):
         self.shared_norm = BevNorm(shared, eps=1e-5, momentum=0.1)
         regression = {**REGRESSION, "vel": 2} if velocity else dict(REGRESSION)
         self.tasks = nn.ModuleList(
-            nn.ModuleDict({name: Branch(shared, size) for name, size in {"heatmap": len(names), **regression}.items()})
+            nn.ModuleDict(
+                {
+                    name: Branch(shared, size, bias=branch_bias)
+                    for name, size in {"heatmap": len(names), **regression}.items()
+                }
+            )
             for names in self.task_classes
         )
         self.reset_parameters()
@@ -70,7 +82,8 @@ class CenterHead(nn.Module):
         for module in self.tasks.modules():
             if isinstance(module, BevConvolution):
                 nn.init.kaiming_normal_(module.weight)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         for task in self.tasks:
             nn.init.constant_(task["heatmap"].output.bias, HEATMAP_BIAS)  # type: ignore[index,union-attr,arg-type]
 

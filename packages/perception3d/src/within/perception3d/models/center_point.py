@@ -26,6 +26,7 @@ def center_point(
     residual_bias: bool = True,
     paddings: Sequence[int | tuple[int, int, int]] = (1, 1, (0, 1, 1)),
     head_width: int = 64,
+    head_bias: bool = True,
     velocity: bool = False,
     norm: Norm = "batch",
     reach: Reach | Sequence[Reach] = "grow",
@@ -40,6 +41,7 @@ def center_point(
         columns: of a point.
         widths, top_width, residual, residual_bias, paddings: see `VoxelBackbone`.
         head_width: of the head's shared convolution.
+        head_bias: whether the head's convolutions before a norm have a bias; those of MMDetection3D have none.
         velocity: predict velocities.
         norm, reach: see `BevBackbone`.
         execution: see `Detector`.
@@ -48,7 +50,9 @@ def center_point(
         columns, widths, top_width, residual=residual, residual_bias=residual_bias, paddings=paddings
     )
     bev = BevBackbone(top_width * layers_on_top(grid, paddings), blocks, norm=norm, reach=reach)
-    head = CenterHead(bev.out_channels, tasks, shared=head_width, velocity=velocity)
+    head = CenterHead(
+        bev.out_channels, tasks, shared=head_width, velocity=velocity, shared_bias=head_bias, branch_bias=head_bias
+    )
     stride = round(2 ** len(paddings) * blocks[0].stride / blocks[0].upsample)
     return Detector(grid, backbone, bev, head, stride=stride, execution=execution)
 
@@ -60,16 +64,20 @@ def center_point_pillars(
     *,
     columns: int = 4,
     width: int = 64,
+    relative: bool = False,
     head_width: int = 64,
+    head_bias: bool = True,
     velocity: bool = False,
     norm: Norm = "batch",
     reach: Reach | Sequence[Reach] = "grow",
     execution: Execution = "dense",
 ) -> Detector:
-    """Returns CenterPoint on pillars; see `center_point`."""
+    """Returns CenterPoint on pillars; see `center_point`, and `PillarEncoder` for `relative`."""
     bev = BevBackbone(width, blocks, norm=norm, reach=reach)
-    head = CenterHead(bev.out_channels, tasks, shared=head_width, velocity=velocity)
-    encoder = PillarEncoder(grid, columns, width)
+    head = CenterHead(
+        bev.out_channels, tasks, shared=head_width, velocity=velocity, shared_bias=head_bias, branch_bias=head_bias
+    )
+    encoder = PillarEncoder(grid, columns, width, relative=relative)
     stride = round(blocks[0].stride / blocks[0].upsample)
     return Detector(grid, encoder, bev, head, stride=stride, execution=execution)
 

@@ -1,17 +1,20 @@
 """The published detectors by name, with the numbers of their configurations.
 
-KITTI's are OpenPCDet's, nuScenes' are those of CenterPoint and OpenPCDet. `center_point_kitti` is the network that
-Ada3D starts from; `center_point_small` is a thinner one for trials on a CPU, and no published network.
+KITTI's are OpenPCDet's, nuScenes' are those of CenterPoint and OpenPCDet; those named mmdet3d are MMDetection3D's,
+whose heads and anchors differ. `center_point_kitti` is the network that Ada3D starts from; `center_point_small` is a
+thinner one for trials on a CPU, and no published network.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from within.core.registry import construct, find_by_name
 from within.perception3d.models.anchor_detectors import point_pillars, second
+from within.perception3d.models.anchor_head import AnchorClass
 from within.perception3d.models.bev_backbone import BevBlock
 from within.perception3d.models.center_point import center_point, center_point_pillars
 from within.perception3d.models.detector import Detector
@@ -35,6 +38,17 @@ NUSCENES_010 = VoxelGrid((-51.2, -51.2, -5), (51.2, 51.2, 3), (0.1, 0.1, 0.2), m
 NUSCENES_0075 = VoxelGrid((-54, -54, -5), (54, 54, 3), (0.075, 0.075, 0.2), most_points=10, most_voxels=160_000)
 NUSCENES_PILLARS = VoxelGrid((-51.2, -51.2, -5), (51.2, 51.2, 3), (0.2, 0.2, 8), most_points=20, most_voxels=30_000)
 ONCE_VOXELS = VoxelGrid((-75.2, -75.2, -5), (75.2, 75.2, 3), (0.1, 0.1, 0.2), most_points=5, most_voxels=60_000)
+
+MMDET3D_ANCHORS = (
+    AnchorClass("Pedestrian", (0.8, 0.6, 1.73), -0.6, 0.5, 0.35),
+    AnchorClass("Cyclist", (1.76, 0.6, 1.73), -0.6, 0.5, 0.35),
+    AnchorClass("Car", (3.9, 1.6, 1.56), -1.78, 0.6, 0.45),
+)
+MMDET3D_SECOND_ANCHORS = (
+    *(replace(each, matched=0.35, unmatched=0.2) for each in MMDET3D_ANCHORS[:2]),
+    MMDET3D_ANCHORS[2],
+)
+MMDET3D_ANGLES: Mapping[str, Any] = {"angles": (0.0, 1.57), "direction_offset": -math.pi / 2}
 
 ONE_BLOCK = (BevBlock(5, 128, 1, 2, 256),)
 TWO_BLOCKS = (BevBlock(5, 128, 1, 1, 256), BevBlock(5, 256, 2, 2, 256))
@@ -110,6 +124,43 @@ VARIANTS: Mapping[str, Variant] = {
             "widths": (16, 16, 32), "top_width": 32, "residual": False, "paddings": (1, 1), "head_width": 32,
         },
         "thin, for trials on a CPU",
+    ),
+    "mmdet3d_second_kitti": Variant(
+        second,
+        {"grid": KITTI_VOXELS, "blocks": TWO_BLOCKS, "anchor_classes": MMDET3D_SECOND_ANCHORS, **MMDET3D_ANGLES},
+        "MMDetection3D's",
+    ),
+    "mmdet3d_point_pillars_kitti": Variant(
+        point_pillars,
+        {
+            "grid": KITTI_PILLARS, "blocks": PILLAR_BLOCKS, "relative": True, "anchor_classes": MMDET3D_ANCHORS,
+            "aligned": True, **MMDET3D_ANGLES,
+        },
+        "MMDetection3D's",
+    ),
+    "mmdet3d_center_point_nuscenes": Variant(
+        center_point,
+        {
+            "grid": replace(NUSCENES_010, most_voxels=120_000), "blocks": TWO_BLOCKS, "tasks": NUSCENES_TASKS,
+            "columns": 5, "velocity": True, "residual_bias": False, "head_bias": False,
+        },
+        "MMDetection3D's",
+    ),
+    "mmdet3d_center_point_nuscenes_0075": Variant(
+        center_point,
+        {
+            "grid": replace(NUSCENES_0075, most_voxels=120_000), "blocks": TWO_BLOCKS, "tasks": NUSCENES_TASKS,
+            "columns": 5, "velocity": True, "residual_bias": False, "head_bias": False,
+        },
+        "MMDetection3D's",
+    ),
+    "mmdet3d_center_point_nuscenes_pillars": Variant(
+        center_point_pillars,
+        {
+            "grid": replace(NUSCENES_PILLARS, most_voxels=40_000), "blocks": COARSE_PILLAR_BLOCKS,
+            "tasks": NUSCENES_TASKS, "columns": 5, "velocity": True, "head_bias": False,
+        },
+        "MMDetection3D's",
     ),
 }  # fmt: skip
 

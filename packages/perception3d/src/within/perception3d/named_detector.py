@@ -15,13 +15,14 @@ from typing import Any
 
 from torch import nn
 
-from within.core.checkpoint import PLAN, WEIGHTS, load_into, load_state
+from within.core.checkpoint import PLAN, WEIGHTS, load_into
 from within.core.errors import WithinError
 from within.core.plan import Plan, read_plan
 from within.perception3d.ada3d.thinning import Ada3D, drop_rates
 from within.perception3d.heatmap import MapGrid
 from within.perception3d.models import variants
 from within.perception3d.models.detector import Detector
+from within.perception3d.weights import published_state, read_checkpoint
 
 DROP_RATES, PLACES = "drop_rates", "places"
 Network = Detector | Ada3D
@@ -100,15 +101,21 @@ def open_detector(
 def load_detector(model: Network, path: str | Path) -> None:
     """Copies weights into a network, whole or not at all; those of a detector alone fit into an `Ada3D` as well.
 
+    Arguments:
+        model: the network.
+        path: a run directory or file of ours, or a checkpoint of MMDetection3D or OpenPCDet.
+
     Raises:
         WithinError: when the file is missing or damaged, or holds another network.
     """
     file = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
-    state = load_state(file)
+    state = read_checkpoint(file)
     wrapped = any(name.startswith("detector.") for name in state)
     target: nn.Module = model.detector if isinstance(model, Ada3D) and not wrapped else model
     if wrapped and isinstance(model, Detector):
         state = {name.removeprefix("detector."): value for name, value in state.items() if name.startswith("detector.")}
+    if not wrapped:
+        state = published_state(state, detector_of(model))
     load_into(target, state, where=str(file))
 
 

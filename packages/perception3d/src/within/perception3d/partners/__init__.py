@@ -1,0 +1,1 @@
+"""Tool boxes that this package works with where they are installed."""

@@ -6,7 +6,7 @@ KITTI: image, bird's-eye and 3-D average precision at 11 and 40 recalls; mAP is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,19 +148,24 @@ def detections_of(
         inputs = network_inputs([scene.points], detector.grid, detector.columns)
     except WithinError as error:
         raise WithinError(error.what, where=f"frame {scene.name}", todo=error.todo) from error
-    outputs = network(*(each.to(device) for each in inputs))
+    return decoded(network, network(*(each.to(device) for each in inputs)), decoding)[0]
+
+
+def decoded(network: Network, outputs: Sequence[dict[str, Any]], decoding: Decoding | None = None) -> list[Detections]:
+    """Returns the detections that a network's maps stand for, of each cloud of a batch; see `detect`."""
+    detector = detector_of(network)
     head, grid = detector.head, map_grid(network)
     if isinstance(head, AnchorHead):
         place = head.anchors(grid.shape, detector.grid.low, detector.grid.high)
-        device = outputs[0]["heatmap"].device if isinstance(outputs[0]["heatmap"], torch.Tensor) else device
+        device = next(detector.parameters()).device
         return decode_anchors(
             outputs,
             place.to(device),
             len(head.classes),
             decoding or ANCHOR_DECODING,
             direction_offset=head.direction_offset,
-        )[0]
-    return decode_centers(outputs, task_labels(network), grid, decoding or Decoding())[0]
+        )
+    return decode_centers(outputs, task_labels(network), grid, decoding or Decoding())
 
 
 def evaluate(

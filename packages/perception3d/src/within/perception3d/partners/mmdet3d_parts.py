@@ -92,7 +92,7 @@ def pillars_of(encoder: Part, middle: Part) -> dict[str, Any]:
     widths = plain(found.get("feat_channels", (64,)))
     if len(widths) != 1:
         raise WithinError(f"There are {len(widths)} layers; our encoder has one", where=encoder.where)
-    expect(middle.value, "type", ("PointPillarsScatter",), middle.where)
+    expect(middle.value, "type", ("PointPillarsScatter", "WithinPillarScatter"), middle.where)
     return {
         "columns": int(found.get("in_channels", 4)),
         "width": int(widths[0]),

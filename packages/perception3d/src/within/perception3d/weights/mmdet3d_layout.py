@@ -14,7 +14,7 @@ convolutions as spconv 1 does, and MMDetection3D turns them round when it reads 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -81,6 +81,16 @@ HEADS: tuple[Rename, ...] = (
     ),
 )
 PILLARS: tuple[Rename, ...] = ((r"^backbone\.(linear|norm)\.", r"voxel_encoder.pfn_layers.0.\1."),)
+
+
+def mmdet3d_voxel_name(*, residual: bool) -> Callable[[str], str]:
+    """Returns the function from a name within our 3-D backbone to that within a SparseEncoder.
+
+    Arguments:
+        residual: whether the backbone has residual blocks.
+    """
+    rules = VOXEL_BACKBONE + (RESIDUAL_STAGES if residual else PLAIN_STAGES)
+    return lambda name: renamed(f"backbone.{name}", rules).removeprefix("middle_encoder.")
 
 
 def mmdet3d_layout(detector: Detector, *, plain_neck: bool | None = None) -> Layout:

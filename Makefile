@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data),)
 export WITHIN_DATA ?= $(abspath ../shared/data)
 endif
 
-MMDET3D_TESTS := -m pytest -o addopts="" -q -W ignore --import-mode=importlib tests/integrations/test_mmdet3d.py
+MMDET3D_TESTS := -m pytest -o addopts="" -q -W ignore --import-mode=importlib tests/integrations/test_mmdet3d*.py
 NAME ?= all
 ARGS ?=
 

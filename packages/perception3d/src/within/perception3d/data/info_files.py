@@ -94,6 +94,16 @@ def write_info_file(path: str | Path, infos: InfoFile) -> None:
         temporary.write_bytes(pickle.dumps(content, protocol=4))
 
 
+def write_info_list(path: str | Path, frames: Sequence[Mapping[str, Any]]) -> None:
+    """Writes frames as OpenPCDet does; whole or not at all.
+
+    Raises:
+        WithinError: when it cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(pickle.dumps([dict(frame) for frame in frames], protocol=4))
+
+
 def _frames(found: Sequence[Any], where: str) -> tuple[dict[str, Any], ...]:
     for number, frame in enumerate(found):
         if not isinstance(frame, dict):

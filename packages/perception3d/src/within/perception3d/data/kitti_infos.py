@@ -140,6 +140,7 @@ def _instances(annotations: Mapping[str, Any], where: str) -> list[dict[str, Any
                 "truncated": float(columns["truncated"][row]),
                 "occluded": int(columns["occluded"][row]),
                 "alpha": float(columns["alpha"][row]),
+                "score": 0.0,
                 "index": row if name != "DontCare" else -1,
                 "group_id": row,
             }

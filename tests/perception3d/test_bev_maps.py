@@ -62,6 +62,30 @@ def test_sparse_rows_need_no_order() -> None:
     torch.testing.assert_close(dense(layer(mixed)), dense(layer(x)), rtol=0, atol=1e-12)
 
 
+def test_norm_over_places_by_its_definition() -> None:
+    """Forward and backward against the formula: the gradient of a norm must see all its places."""
+    torch.manual_seed(0)
+    norm = BevNorm(5).double()
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.uniform_(-1, 1)
+    x = sparse(some_map(0.5))
+    rows = x.features.double().requires_grad_()
+    again = rows.detach().clone().requires_grad_()
+    found = norm(x.with_features(rows)).features
+    expected = (again - again.mean(0)) / torch.sqrt(again.var(0, correction=0) + norm.eps) * norm.weight + norm.bias
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(rows)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(rows.grad, again.grad)
+    mask = some_map(0.5)
+    features = mask.features.double().requires_grad_()
+    dense_found = norm(MaskedMap(features, mask.mask))
+    (dense_found.features.movedim(1, -1)[mask.mask] * weights).sum().backward()
+    torch.testing.assert_close(features.grad.movedim(1, -1)[mask.mask], again.grad)
+
+
 def test_everything_occupied_is_dense() -> None:
     torch.manual_seed(0)
     network = BevBackbone(5, BLOCKS).double()

@@ -114,7 +114,10 @@ class BevNorm(nn.BatchNorm2d):
     def _rows(self, rows: Tensor) -> Tensor:
         if self.training and len(rows) < 2:  # no variance
             return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(rows.mT[None, :, :, None])[0, :, :, 0].mT
+        return super().forward(rows)
+
+    def _check_input_dim(self, given: Tensor) -> None:
+        """Takes rows of places as well as maps."""
 
 
 class SpatialSparseNorm(nn.Module):

@@ -31,7 +31,7 @@ has() { "$MMDET3D_ENV/bin/python" -c 'import importlib.metadata as m, sys; sys.e
 
 install --upgrade "setuptools>=75,<81" wheel ninja
 install addict yapf packaging opencv-python pycocotools shapely six terminaltables tqdm plyfile scikit-image \
-    scikit-learn trimesh tensorboard networkx pyquaternion fire cachetools descartes parameterized lmdb future
+    scikit-learn pandas trimesh tensorboard networkx pyquaternion fire cachetools descartes parameterized lmdb future
 install spconv
 
 # mmcv is a source distribution whose setup.py imports torch: build it here, where torch is, not in isolation.
@@ -41,5 +41,5 @@ install --no-deps mmdet==3.3.0 mmdet3d==1.4.0 nuscenes-devkit==1.2.0 lyft-datase
 before=$(torch_version "$VENV")
 after=$(torch_version "$MMDET3D_ENV")
 test "$before" = "$after" || { echo "torch changed from $before to $after in $MMDET3D_ENV." >&2; exit 1; }
-"$MMDET3D_ENV/bin/python" -W ignore -c 'import mmcv.ops, mmdet3d.models, spconv.pytorch'
+"$MMDET3D_ENV/bin/python" -W ignore -c 'import mmcv.ops, spconv.pytorch; from mmdet3d.utils import register_all_modules; register_all_modules()'
 echo "$MMDET3D_ENV: mmdet3d 1.4.0, mmcv 2.1.0, mmdet 3.3.0 and spconv 2.3.8 over torch $after"

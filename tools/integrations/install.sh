@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the optional partners (timm, torchvision, torch-pruning, basicsr, NVIDIA's pytorch-quantization and Model
-# Optimizer, OpenVINO with NNCF, and torchao) into $PARTNERS, a virtual environment layered over $VENV: it sees every
-# package of $VENV and adds its own, so torch is installed once and stays the one of $VENV.
+# Optimizer, OpenVINO with NNCF, torchao and spconv) into $PARTNERS, a virtual environment layered over $VENV: it sees
+# every package of $VENV and adds its own, so torch is installed once and stays the one of $VENV.
 #
 # Everything goes in with --no-deps and the light dependencies by name: left to themselves, timm, torchvision and basicsr
 # each replace torch by a build with several gigabytes of CUDA libraries. Running this twice changes nothing.
@@ -45,8 +45,11 @@ install --no-deps openvino==2026.4.1 nncf==3.4.0 torchao==0.18.0
 install --no-deps pydot==4.0.1 tabulate==0.10.0
 install pyparsing
 
+# spconv, in its build for the CPU, is what sparse convolution is compared with.
+install spconv
+
 before=$(torch_version "$VENV")
 after=$(torch_version "$PARTNERS")
 test "$before" = "$after" || { echo "torch changed from $before to $after in $PARTNERS." >&2; exit 1; }
 ! "$PARTNERS/bin/python" -c 'import onnxruntime_gpu' 2>/dev/null
-echo "$PARTNERS: timm, torchvision, torch-pruning, basicsr, pytorch-quantization, modelopt, openvino, nncf and torchao over torch $after"
+echo "$PARTNERS: timm, torchvision, torch-pruning, basicsr, pytorch-quantization, modelopt, openvino, nncf, torchao and spconv over torch $after"

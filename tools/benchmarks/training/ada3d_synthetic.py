@@ -25,7 +25,7 @@ from within.perception3d.scene_sources import find_scenes
 from within.perception3d.synthetic_kitti import write_scenes
 from within.perception3d.train import main as train
 
-STEPS = {"dense": 1000, "sparse": 750, "narrow": 1000, "importance": 150, "A": 250, "B": 250, "B plain": 250, "C": 250}
+STEPS = {"dense": 1000, "sparse": 750, "narrow": 1000, "importance": 600, "A": 250, "B": 250, "B plain": 250, "C": 250}
 BATCH = 2
 TIMES = "training.json"
 

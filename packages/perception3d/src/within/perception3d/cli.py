@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from within.core.cli.options import read_job, read_settings, show
-from within.core.cli.output import Json, console, print_json, print_table, show_run, standard_output_for_json
+from within.core.cli.output import Json, console, print_json, show_run, standard_output_for_json
 
 if TYPE_CHECKING:
-    from within.core.report import ReportContent
+    from within.core.report import ReportContent, ReportTable
 
 app = typer.Typer(
     help="3-D perception: CenterPoint, SECOND, PointPillars and PVCNN; Ada3D drops what does not matter.",
@@ -74,15 +74,17 @@ def train(
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Train a detector, its importance predictor, or both with places dropped.
+    """Train a detector, its importance predictor, both with places dropped, or a network on points (PVCNN).
 
     The run directory receives config.py, plan.json, model.safetensors (the best weights), training.json, logs and
     checkpoints. Nested settings have dots: --set schedule.batch_size=8.
     """
     with standard_output_for_json(as_json):
-        from within.perception3d.train import main
+        from within.perception3d.kinds_of_network import trainer
 
-        result = main(config, run_directory=run, resume=resume, device=device, overrides=read_settings(settings))
+        result = trainer(config)(
+            config, run_directory=run, resume=resume, device=device, overrides=read_settings(settings)
+        )
     show(result.to_json(), as_json, "training")
 
 
@@ -99,10 +101,10 @@ def evaluate(
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Measure average precision on your frames.
+    """Measure average precision on your frames, or mean IoU on your rooms and parts.
 
     Give a configuration, or --network, --weights and --data. KITTI: image, bird's-eye, 3-D and orientation at 11 and
-    40 recalls.
+    40 recalls; nuScenes: mAP and NDS; ONCE: mAP; S3DIS and ShapeNet: mean IoU.
     """
     given = {
         "network": network, "weights": weights, "data": data, "split": split, "limit": limit, "save": save,
@@ -110,13 +112,13 @@ def evaluate(
     }  # fmt: skip
     job = read_job(config, given)
     with standard_output_for_json(as_json):
-        from within.perception3d.eval import main
+        from within.perception3d.kinds_of_network import evaluator
 
-        found = main(job)
+        found = evaluator(job)(job)
     if as_json:
         print_json(found.to_json())
         return
-    print_table(found.table())
+    _show_table(found.table())
 
 
 @app.command(epilog="Example: within perception3d compress -w runs/importance --data scenes --macs 0.2")
@@ -211,7 +213,25 @@ def bench(
     if as_json:
         print_json(found.to_json())
         return
-    print_table(found.table())
+    _show_table(found.table())
+
+
+@app.command(epilog="Example: within perception3d prepare Stanford3dDataset_v1.2_Aligned_Version rooms --workers 8")
+def prepare(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="S3DIS as it is published.")],
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="Receives the rooms.")],
+    workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Bring S3DIS into the form that training reads; rooms that are there already are left alone."""
+    with standard_output_for_json(as_json):
+        from within.perception3d.data.s3dis_blocks import prepare_rooms
+
+        found = prepare_rooms(source, target, workers=workers)
+    if as_json:
+        print_json({"directory": str(target), "rooms": len(found)})
+        return
+    console().print(f"{len(found)} rooms in {target}", markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: within perception3d networks")
@@ -224,4 +244,10 @@ def networks(as_json: Json = False) -> None:
     if as_json:
         print_json({"networks": rows})
         return
-    print_table(as_table(rows))
+    _show_table(as_table(rows))
+
+
+def _show_table(table: ReportTable) -> None:
+    from within.core.report.terminal import print_table
+
+    print_table(table)

@@ -1,7 +1,7 @@
 """Average precision of a detector on a data set; this is `within perception3d eval`.
 
 KITTI: image, bird's-eye and 3-D average precision at 11 and 40 recalls; mAP is the mean over classes of 3-D, moderate,
-40 recalls.
+40 recalls. nuScenes: mAP and NDS. ONCE: mAP.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ import torch
 from within.core.cli.configuration import read_config, read_dataclass
 from within.core.device.inference import evaluating, placed
 from within.core.errors import WithinError
+from within.core.files import write_json
 from within.core.progress import track
-from within.core.report import ReportTable
 from within.perception3d.anchor_loss import ANCHOR_DECODING, decode_anchors
 from within.perception3d.center_decoding import Decoding, decode_centers
 from within.perception3d.data.kitti import KittiFrames, kitti_detections
 from within.perception3d.data.kitti_labels import write_detections
+from within.perception3d.data.lidar_objects import LidarObjects, lidar_objects
+from within.perception3d.data.nuscenes import NuscenesFrames
+from within.perception3d.data.once import OnceFrames
 from within.perception3d.data.scene import Scene, Scenes
+from within.perception3d.detection_evaluation import Evaluation, KittiEvaluation, NuscenesEvaluation, OnceEvaluation
 from within.perception3d.detections import Detections
-from within.perception3d.metrics.kitti_ap import DIFFICULTIES, Precisions, average_precision
+from within.perception3d.metrics.kitti_ap import average_precision
+from within.perception3d.metrics.nuscenes_detection import MOST_BOXES, nuscenes_score
+from within.perception3d.metrics.once_ap import once_average_precision
 from within.perception3d.models.anchor_head import AnchorHead
 from within.perception3d.named_detector import Network, detector_of, map_grid, open_detector, task_labels
-from within.perception3d.scene_sources import find_scenes
+from within.perception3d.scene_sources import SomeScenes, find_scenes, take
 from within.perception3d.training_scenes import network_inputs
 
 
@@ -56,61 +62,6 @@ class DetectionEvaluationSettings:
     decoding: Decoding | None = None
     device: str | None = None
     save: str | Path | None = None
-
-
-@dataclass(frozen=True)
-class KittiEvaluation:
-    """Average precisions on KITTI's frames.
-
-    Attributes:
-        precisions: by class, kind and difficulty.
-        classes: that were evaluated.
-        frames: number of frames.
-    """
-
-    precisions: Precisions
-    classes: tuple[str, ...]
-    frames: int
-
-    @property
-    def mean(self) -> float:
-        """mAP in per cent: mean over classes of 3-D, moderate, 40 recalls."""
-        return float(np.mean([self.precisions[name, "3d", "moderate"].r40 for name in self.classes]))
-
-    def summary(self) -> dict[str, float]:
-        """Returns mAP and each class's 3-D precision, moderate, 40 recalls."""
-        return {"mAP": self.mean} | {name: self.precisions[name, "3d", "moderate"].r40 for name in self.classes}
-
-    def table(self) -> ReportTable:
-        """Returns class x kind rows and difficulty columns, at 40 recalls and at 11."""
-        rows = [
-            (name, kind, *(round(self.precisions[name, kind, each].r40, 2) for each in DIFFICULTIES),
-             *(round(self.precisions[name, kind, each].r11, 2) for each in DIFFICULTIES))
-            for name in self.classes
-            for kind in ("image", "bev", "3d", "aos")
-        ]  # fmt: skip
-        columns = (
-            "class",
-            "kind",
-            *(f"{each} R40" for each in DIFFICULTIES),
-            *(f"{each} R11" for each in DIFFICULTIES),
-        )
-        return ReportTable(f"Average precision on {self.frames} frames, mAP {self.mean:.2f}", columns, tuple(rows))
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain values."""
-        return {
-            "frames": self.frames,
-            "mAP": self.mean,
-            "average_precision": {
-                name: {
-                    kind: {each: {"R11": found.r11, "R40": found.r40} for each in DIFFICULTIES
-                           if (found := self.precisions[name, kind, each])}
-                    for kind in ("image", "bev", "3d", "aos")
-                }
-                for name in self.classes
-            },
-        }  # fmt: skip
 
 
 def detect(
@@ -176,32 +127,67 @@ def evaluate(
     device: str | torch.device | None = None,
     save: str | Path | None = None,
     description: str = "Detecting",
-) -> KittiEvaluation:
-    """Returns the average precision of a network.
+) -> Evaluation:
+    """Returns what the data set's benchmark reports of a network.
 
     Arguments:
         network: a detector.
-        scenes: of a data set.
+        scenes: of KITTI, nuScenes or ONCE.
         decoding, device, description: see `detect`.
-        save: a folder for detections.
+        save: a folder for detections: KITTI's files, or one JSON file.
 
     Raises:
         WithinError: as `detect` does, and when the data set has no metric here.
     """
-    if not isinstance(scenes, KittiFrames):
-        raise WithinError(f"There is no metric for {type(scenes).__name__}")
-    truth, found, classes = [], [], detector_of(network).classes
-    for index, _, detections in detect(network, scenes, decoding=decoding, device=device, description=description):
-        objects = kitti_detections(detections, classes, scenes.calibration(index), scenes.image_size(index))
-        truth.append(scenes.labels(index))
-        found.append(objects)
+    whole, rows = (scenes.scenes, scenes.rows) if isinstance(scenes, SomeScenes) else (scenes, range(len(scenes)))
+    if not isinstance(whole, (KittiFrames, NuscenesFrames, OnceFrames)):
+        raise WithinError(f"There is no metric for {type(whole).__name__}")
+    found = [
+        detections
+        for _, _, detections in detect(network, scenes, decoding=decoding, device=device, description=description)
+    ]
+    classes = detector_of(network).classes
+    if isinstance(whole, KittiFrames):
+        return _on_kitti(whole, found, classes, save)
+    objects = [_lidar_objects(each, classes) for each in found]
+    if save is not None:
+        names = [scenes.scene(number).name for number in range(len(scenes))]
+        write_json(Path(save) / "detections.json", {
+            name: {"names": list(each.names), "boxes": each.boxes.tolist(), "scores": list(each.scores)}
+            for name, each in zip(names, objects, strict=True)
+        })  # fmt: skip
+    if isinstance(whole, NuscenesFrames):
+        objects = [each.take(range(min(len(each), MOST_BOXES))) for each in objects]  # of highest score
+        ways = [whole.to_global(row) for row in rows]
+        truth = [whole.objects(row).moved(way) for row, way in zip(rows, ways, strict=True)]
+        moved = [each.moved(way) for each, way in zip(objects, ways, strict=True)]
+        vehicles = np.array([whole.vehicle(row)[:2] for row in rows])
+        return NuscenesEvaluation(nuscenes_score(truth, moved, vehicles=vehicles), len(rows))
+    truth = [whole.frames[row].objects or lidar_objects([], np.zeros((0, 7))) for row in rows]
+    return OnceEvaluation(once_average_precision(truth, objects), len(rows))
+
+
+def _on_kitti(
+    frames: KittiFrames, found: Sequence[Detections], classes: Sequence[str], save: str | Path | None
+) -> KittiEvaluation:
+    truth, objects = [], []
+    for index, detections in enumerate(found):
+        truth.append(frames.labels(index))
+        objects.append(kitti_detections(detections, classes, frames.calibration(index), frames.image_size(index)))
         if save is not None:
             Path(save).mkdir(parents=True, exist_ok=True)
-            write_detections(Path(save) / f"{scenes.names[index]}.txt", objects)
-    return KittiEvaluation(average_precision(truth, found, classes=classes), classes, len(truth))
+            write_detections(Path(save) / f"{frames.names[index]}.txt", objects[-1])
+    return KittiEvaluation(average_precision(truth, objects, classes=classes), tuple(classes), len(truth))
 
 
-def main(config: str | Path | Mapping[str, Any]) -> KittiEvaluation:
+def _lidar_objects(found: Detections, classes: Sequence[str]) -> LidarObjects:
+    velocities = found.boxes[:, 7:9] if found.boxes.shape[1] > 7 else None
+    return lidar_objects(
+        [classes[label] for label in found.labels], found.boxes[:, :7], velocities=velocities, scores=found.scores
+    )
+
+
+def main(config: str | Path | Mapping[str, Any]) -> Evaluation:
     """Evaluates as a configuration says.
 
     Arguments:
@@ -215,9 +201,9 @@ def main(config: str | Path | Mapping[str, Any]) -> KittiEvaluation:
     settings: DetectionEvaluationSettings = read_dataclass(
         DetectionEvaluationSettings, given, where, parts={"decoding": Decoding}
     )
-    scenes: Any = find_scenes(settings.data, settings.split)
+    scenes = find_scenes(settings.data, settings.split)
     if settings.limit is not None:
-        scenes = scenes.take(range(min(settings.limit, len(scenes))))
+        scenes = take(scenes, range(min(settings.limit, len(scenes))))
     named = open_detector(settings.network, weights=settings.weights, arguments=settings.arguments)
     return evaluate(
         named.model,

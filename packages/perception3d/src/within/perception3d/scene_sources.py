@@ -1,20 +1,53 @@
-"""Finds what kind of data set a folder holds, and opens a part of it."""
+"""Finds what kind of data set a folder holds, and opens a part of it.
+
+KITTI      training/velodyne            parts by ImageSets
+nuScenes   *infos*SPLIT*.pkl, samples   MMDetection3D's infos v2
+ONCE       data, ImageSets
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from within.core.errors import WithinError
-from within.perception3d.data.kitti import find_kitti
-from within.perception3d.data.scene import Scenes
+from within.perception3d.data.kitti import KittiFrames, find_kitti
+from within.perception3d.data.nuscenes import NuscenesFrames, find_nuscenes
+from within.perception3d.data.once import OnceFrames, find_once
+from within.perception3d.data.scene import Scene, Scenes
+
+KnownScenes = KittiFrames | NuscenesFrames | OnceFrames
+
+
+@dataclass(frozen=True)
+class SomeScenes:
+    """Some frames of a part of a data set.
+
+    Attributes:
+        scenes: all of them.
+        rows: numbers of those meant.
+    """
+
+    scenes: Any
+    rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def scene(self, index: int) -> Scene:
+        """Returns a frame."""
+        found: Scene = self.scenes.scene(self.rows[index])
+        return found
 
 
 def find_scenes(folder: str | Path, split: str | None = None) -> Scenes:
     """Returns a part of a data set.
 
     Arguments:
-        folder: of KITTI (training/velodyne).
-        split: "train" or "val"; None takes everything.
+        folder: see the module.
+        split: "train" or "val"; of KITTI also "all", which is what None takes there.
 
     Raises:
         WithinError: when the folder holds no data set that is known, or the part is not there.
@@ -22,6 +55,18 @@ def find_scenes(folder: str | Path, split: str | None = None) -> Scenes:
     root = Path(folder)
     if (root / "training" / "velodyne").is_dir():
         return find_kitti(root, split)
+    infos = sorted(root.glob("*infos*.pkl" if split in (None, "all") else f"*infos*{split}*.pkl"))
+    if infos:
+        return find_nuscenes(root, infos[0])
+    if (root / "data").is_dir() and (root / "ImageSets").is_dir():
+        return find_once(root, split or "train")
     raise WithinError(
-        "The folder holds no data set that is known", where=str(root), todo="KITTI has training/velodyne in it"
+        "The folder holds no data set that is known",
+        where=str(root),
+        todo="KITTI has training/velodyne in it, nuScenes infos of MMDetection3D, ONCE data and ImageSets",
     )
+
+
+def take(scenes: Scenes, rows: Sequence[int]) -> Scenes:
+    """Returns some of the frames."""
+    return scenes.take(rows) if isinstance(scenes, KittiFrames) else SomeScenes(scenes, tuple(rows))

@@ -103,7 +103,7 @@ def _validation(folder: Path, count: int) -> KittiFrames:
 
 
 def _by_class(found: KittiEvaluation) -> tuple[str, ...]:
-    return tuple(f"{value:.1f}" for name, value in found.summary().items() if name != "mAP")
+    return tuple(f"{found.summary()[name]:.1f}" for name in found.classes)
 
 
 def _masked_differences(network: Ada3D, scenes: KittiFrames) -> float:

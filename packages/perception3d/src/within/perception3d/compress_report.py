@@ -55,7 +55,9 @@ def report_content(
         title=f"{named.name}, thinned out",
         summary=_summary(solution),
         quality=tuple(
-            QualityRow(f"{key} on {data}", "%", first_figures[key], last_figures[key]) for key in first_figures
+            QualityRow(f"{key} on {data}", "%", first_figures[key], last_figures[key])
+            for key in first_figures
+            if not key.endswith("R11")
         ),
         costs=(
             CostRow("multiply-accumulates", "MAC", first.cost.total_macs, last.cost.total_macs,

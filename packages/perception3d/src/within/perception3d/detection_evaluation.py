@@ -33,8 +33,10 @@ class KittiEvaluation:
         return float(np.mean([self.precisions[name, "3d", "moderate"].r40 for name in self.classes]))
 
     def summary(self) -> dict[str, float]:
-        """Returns mAP and each class's 3-D precision, moderate, 40 recalls."""
-        return {"mAP": self.mean} | {name: self.precisions[name, "3d", "moderate"].r40 for name in self.classes}
+        """Returns mAP and each class's 3-D precision, moderate, 40 recalls; and at 11 recalls."""
+        moderate = {name: self.precisions[name, "3d", "moderate"] for name in self.classes}
+        first = {"mAP": self.mean} | {name: found.r40 for name, found in moderate.items()}
+        return first | {f"{name} R11": found.r11 for name, found in moderate.items()}
 
     def table(self) -> ReportTable:
         """Returns class x kind rows and difficulty columns, at 40 recalls and at 11."""

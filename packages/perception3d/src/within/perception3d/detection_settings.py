@@ -77,7 +77,9 @@ class DetectionSchedule:
         high, low = self.momenta
         if self.division <= 1:
             return [{"type": "CosineAnnealingLR", "eta_min_ratio": 1e-4}]
-        top = max(round(self.rise * steps), 1)
+        if steps < 2:
+            return []
+        top = min(max(round(self.rise * steps), 1), steps - 1)
         rise = {"begin": 0, "end": top, "T_max": top}
         fall = {"begin": top, "end": steps, "T_max": max(steps - top, 1)}
         return [

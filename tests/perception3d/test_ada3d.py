@@ -14,7 +14,7 @@ from within.perception3d.ada3d.filtering import Filter, kept, scores
 from within.perception3d.ada3d.thinning import Ada3D, DropRates, drop_rates
 from within.perception3d.bev_pruning import DensePart, prune_widths, remove_convolutions
 from within.perception3d.heatmap import MapGrid
-from within.perception3d.models.bev_map import dense, occupied
+from within.perception3d.models.bev_map import MaskedMap, dense, occupied
 from within.perception3d.models.folding import dense_bev, folded
 from within.perception3d.named_detector import build, map_grid
 from within.perception3d.synthetic_lidar import synthetic_frame
@@ -112,6 +112,23 @@ def test_every_pixel_that_is_kept_was_there(inputs):
     for choice, keep in zip(choices, keeps, strict=True):
         for row in range(2):
             assert int(choice.after[row].sum()) == int(keep * int(choice.before[row].sum()))
+
+
+@pytest.mark.parametrize("execution", ["masked", "sparse"])
+def test_importance_at_occupied_places_alone(inputs, execution):
+    """Equal to the dense predictor where everything is occupied, and zero at empty places."""
+    thinned = network(reach="stay", execution=execution, drop_rates=RATES, occupied_only=True)
+    with torch.no_grad():
+        for choice in thinned.importance(*inputs):
+            assert not choice.importance.movedim(1, -1)[~choice.before].any()
+            assert choice.importance.movedim(1, -1)[choice.before].all()
+        full = torch.randn(1, 16, 9, 7)
+        one = thinned.predictor.of_map(2, MaskedMap(full, torch.ones(1, 9, 7, dtype=torch.bool)))[0]
+        thinned.predictor.occupied_only = False
+        torch.testing.assert_close(one, thinned.predictor.of_map(2, full)[0])
+    cost = [pass_cost(network(reach="stay", execution="sparse", drop_rates=RATES, occupied_only=only), *inputs)
+            for only in (False, True)]  # fmt: skip
+    assert cost[1].macs["predictor"] < 0.3 * cost[0].macs["predictor"]
 
 
 def test_the_predictor_never_reaches_the_detector(inputs):

@@ -29,6 +29,7 @@ LAYERS = {
     "grow": lambda: BevConvolution(5, 7, bias=True),
     "stride": lambda: BevConvolution(5, 7, stride=2),
     "point": lambda: BevConvolution(5, 7, 1, bias=True),
+    "groups": lambda: BevConvolution(4, 8, groups=4, reach="stay"),
     "shrink": lambda: BevConvolution(5, 7, 2, stride=2, padding=0),
     "upsample": lambda: BevUpsample(5, 7, 2, bias=True),
     "norm": lambda: BevNorm(5),
@@ -41,7 +42,7 @@ LAYERS = {
 def test_masked_equals_sparse(name: str, training: bool) -> None:
     torch.manual_seed(0)
     layer = LAYERS[name]().double().train(training)
-    x = some_map()
+    x = some_map(channels=4 if name == "groups" else 5)
     x = MaskedMap(x.features.double().requires_grad_(), x.mask)
     one, two = layer(x), layer(sparse(x))
     assert torch.equal(occupied(one), occupied(two))

@@ -40,9 +40,9 @@ def arguments(name: str) -> dict[str, Any]:
     if name == "sparse":
         return dict(SPARSE)
     if name == "importance":
-        return {**SPARSE, "places": PLACES}
+        return {**SPARSE, "places": PLACES, "occupied_only": True}
     kind, _, plain = name.partition(" ")
-    return {**SPARSE, "places": PLACES, "drop_rates": {**RATES[kind], "density": not plain}}
+    return {**SPARSE, "places": PLACES, "occupied_only": True, "drop_rates": {**RATES[kind], "density": not plain}}
 
 
 def network(name: str) -> Network:

@@ -56,7 +56,11 @@ def importance_objective(network: Ada3D) -> Objective:
         inner = getattr(module, "module", module)
         inner.detector.eval()
         choices = inner.importance(*inputs)
-        return {"importance": importance_loss(choices, importance_target(*target, classes, grid))}
+        return {
+            "importance": importance_loss(
+                choices, importance_target(*target, classes, grid), occupied_only=network.predictor.occupied_only
+            )
+        }
 
     return objective
 

@@ -24,7 +24,7 @@ from within.perception3d.models import variants
 from within.perception3d.models.detector import Detector
 from within.perception3d.weights import published_state, read_checkpoint
 
-DROP_RATES, PLACES = "drop_rates", "places"
+DROP_RATES, PLACES, OCCUPIED_ONLY = "drop_rates", "places", "occupied_only"
 Network = Detector | Ada3D
 
 
@@ -49,17 +49,19 @@ def build(name: str, **arguments: Any) -> Network:
 
     Arguments:
         name: a variant.
-        arguments: of its constructor; and `drop_rates` (see `DropRates`) and `places`, stages and convolutions.
+        arguments: of its constructor; `drop_rates` (see `DropRates`), `places`, stages and convolutions, and
+            `occupied_only` (see `Ada3D`).
 
     Raises:
         WithinError: for an unknown name or argument.
     """
     rates, places = arguments.pop(DROP_RATES, None), arguments.pop(PLACES, None)
+    occupied_only = bool(arguments.pop(OCCUPIED_ONLY, False))
     detector = variants.build(name, **arguments)
     if rates is None and places is None:
         return detector
     asked = None if places is None else (tuple(places[0]), tuple(places[1]))
-    return Ada3D(detector, drop_rates(rates or {}), asked)
+    return Ada3D(detector, drop_rates(rates or {}), asked, occupied_only=occupied_only)
 
 
 def open_detector(

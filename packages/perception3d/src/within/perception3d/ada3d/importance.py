@@ -11,13 +11,16 @@ detector.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from within.perception3d.models.bev_map import BevMap, dense, occupied
+from within.perception3d.models.bev_layers import BevConvolution, BevNorm
+from within.perception3d.models.bev_map import BevMap, dense, occupied, sparse
 from within.perception3d.sparse import SparseMaxPool, SparseTensor
 
 WIDTH = 8
@@ -32,22 +35,29 @@ class ImportancePredictor(nn.Module):
         map_channels: features at each 2-D place, by the number of the convolution before which it stands.
         classes: of objects.
         stride: voxels of the input in a pixel of the predictor's map, which is that of the map seen from above.
+        occupied_only: compute at occupied places alone (submanifold), which costs a fraction; the published predictor
+            is dense.
     """
 
     def __init__(
-        self, voxel_channels: Mapping[int, int], map_channels: Mapping[int, int], classes: int, stride: int = 8
+        self,
+        voxel_channels: Mapping[int, int],
+        map_channels: Mapping[int, int],
+        classes: int,
+        stride: int = 8,
+        *,
+        occupied_only: bool = False,
     ) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.occupied_only = stride, occupied_only
         self.voxel_embeddings = _embeddings(voxel_channels)
         self.map_embeddings = _embeddings(map_channels)
-        layers: list[nn.Module] = []
-        before = WIDTH
-        for expansion in EXPANSIONS:
-            width = WIDTH * expansion
-            layers += [nn.Conv2d(before, width, 3, padding=1, groups=WIDTH, bias=False), _norm(width), nn.Sigmoid()]
-            before = width
-        layers += [nn.Conv2d(before, classes, 1, bias=False), _norm(classes), nn.Sigmoid()]
+        widths = [WIDTH, *(WIDTH * expansion for expansion in EXPANSIONS)]
+        layers = [
+            ConvolutionNormSigmoid(BevConvolution(before, after, groups=WIDTH, reach="stay"), after)
+            for before, after in itertools.pairwise(widths)
+        ]
+        layers.append(ConvolutionNormSigmoid(BevConvolution(widths[-1], classes, 1), classes))
         self.shared = nn.Sequential(*layers)
 
     def of_voxels(
@@ -66,14 +76,14 @@ class ImportancePredictor(nn.Module):
         batch, _, row, column = features.indices.long().unbind(1)
         height, width = features.shape[1:]
         cells = (batch * height + row) * width + column
-        total = features.features.new_zeros(x.batch * height * width, x.channels)
-        total = total.index_add(0, cells, features.features)
-        mask = torch.zeros(len(total), dtype=torch.bool, device=total.device)
-        mask[cells] = True
-        rows = _embedded(self.voxel_embeddings[str(stage)], total[mask])
-        embedded = rows.new_zeros(len(total), WIDTH).index_put((mask.nonzero()[:, 0],), rows)
-        shape = (x.batch, height, width)
-        return self.shared(embedded.view(*shape, -1).movedim(-1, 1)), mask.view(shape)
+        numbers = torch.full((x.batch * height * width,), -1, dtype=torch.int64, device=cells.device)
+        numbers[cells] = 0
+        places = (numbers == 0).nonzero()[:, 0]
+        numbers[places] = torch.arange(len(places), device=places.device)
+        total = features.features.new_zeros(len(places), x.channels).index_add(0, numbers[cells], features.features)
+        indices = torch.stack([places // (height * width), places // width % height, places % width], dim=1).int()
+        summed = SparseTensor(total, indices.contiguous(), (height, width), x.batch)
+        return self._importance(self.voxel_embeddings[str(stage)], summed)
 
     def of_map(
         self, convolution: int, x: BevMap
@@ -84,24 +94,29 @@ class ImportancePredictor(nn.Module):
             convolution: number of the convolution of the 2-D backbone.
             x: its input.
         """
-        layer = self.map_embeddings[str(convolution)]
-        if isinstance(x, SparseTensor):
-            rows = _embedded(layer, x.features.detach())
-            return self.shared(dense(x.with_features(rows))), occupied(x)
-        return self.shared(layer(dense(x).detach())), occupied(x)
+        found = sparse(x)
+        return self._importance(self.map_embeddings[str(convolution)], found.with_features(found.features.detach()))
+
+    def _importance(self, embedding: nn.Module, x: SparseTensor) -> tuple[Tensor, Tensor]:
+        rows = x.with_features(embedding(x.features[:, :, None, None])[:, :, 0, 0])
+        return dense(self.shared(rows if self.occupied_only else dense(rows))), occupied(x)
+
+
+class ConvolutionNormSigmoid(nn.Module):
+    """A convolution, batch norm and sigmoid over a map in any form."""
+
+    def __init__(self, convolution: BevConvolution, channels: int) -> None:
+        super().__init__()
+        self.convolution, self.norm = convolution, BevNorm(channels, eps=1e-3, momentum=0.01)
+
+    def forward(self, x: BevMap) -> Any:
+        """Returns a map of the same form; a sparse one has no values elsewhere."""
+        found = self.norm(self.convolution(x))
+        return torch.sigmoid(found) if isinstance(found, Tensor) else found.with_features(torch.sigmoid(found.features))
 
 
 def _embeddings(channels: Mapping[int, int]) -> nn.ModuleDict:
     return nn.ModuleDict({str(at): nn.Conv2d(width, WIDTH, 1, bias=False) for at, width in channels.items()})
-
-
-def _embedded(layer: nn.Module, rows: Tensor) -> Tensor:
-    found: Tensor = layer(rows[:, :, None, None])
-    return found[:, :, 0, 0]
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
 def _padded(x: SparseTensor, factor: int) -> SparseTensor:

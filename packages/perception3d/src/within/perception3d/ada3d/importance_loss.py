@@ -1,7 +1,7 @@
 """What the importance predictor is trained towards: heat maps of all objects, at the stride of its own map.
 
 Ada3D, section 3.2: Gaussians as of `heatmap`, of radius 5 at least, summed over classes; mean squared error at every
-place where importance is predicted, summed over these.
+place where importance is predicted, over all pixels or over the occupied ones, summed over the places.
 """
 
 from __future__ import annotations
@@ -33,7 +33,22 @@ def importance_target(
     return targets.heatmap.sum(1, keepdim=True)
 
 
-def importance_loss(choices: Sequence[Choice], target: Float[Tensor, "batch 1 height width"]) -> Tensor:
-    """Returns the sum of the mean squared errors at all places."""
-    losses = [(choice.importance - target).square().mean() for choice in choices]
+def importance_loss(
+    choices: Sequence[Choice], target: Float[Tensor, "batch 1 height width"], *, occupied_only: bool = False
+) -> Tensor:
+    """Returns the sum of the mean squared errors at all places.
+
+    Arguments:
+        choices: at the places, with nothing dropped.
+        target: see `importance_target`.
+        occupied_only: leave empty pixels out.
+    """
+    losses = []
+    for choice in choices:
+        error = (choice.importance - target).square()
+        if occupied_only:
+            seen = choice.before[:, None]
+            losses.append((error * seen).sum() / (seen.sum() * error.shape[1]).clamp(min=1))
+        else:
+            losses.append(error.mean())
     return torch.stack(losses).sum()

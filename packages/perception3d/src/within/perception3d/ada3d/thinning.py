@@ -98,10 +98,16 @@ class Ada3D(nn.Module):
         detector: with SP-BN, so that dropped pixels stay empty.
         rates: what stays.
         places: stages and convolutions at which importance is predicted; those of `rates` by default.
+        occupied_only: see `ImportancePredictor`.
     """
 
     def __init__(
-        self, detector: Detector, rates: DropRates, places: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        self,
+        detector: Detector,
+        rates: DropRates,
+        places: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
+        *,
+        occupied_only: bool = False,
     ) -> None:
         super().__init__()
         stages, convolutions = places or (tuple(rates.voxels), tuple(rates.pixels))
@@ -118,6 +124,7 @@ class Ada3D(nn.Module):
             {at: map_channels[at] for at in convolutions},
             len(detector.classes),
             stride,
+            occupied_only=occupied_only,
         )
         self.places = stages, convolutions
         missing = (set(rates.voxels) - set(stages)) | (set(rates.pixels) - set(convolutions))

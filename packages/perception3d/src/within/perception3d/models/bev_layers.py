@@ -9,6 +9,7 @@ SP-BN, batch norm that keeps empty places empty (Ada3D, Zhao et al., ICCV 2023, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -31,16 +32,17 @@ class BevConvolution(nn.Conv2d):
         stride: between outputs.
         padding: half the kernel by default.
         bias: add one.
+        groups: of channels that are convolved apart.
         reach: "grow": outputs are occupied wherever the kernel meets an occupied input; "stay": where the inputs are
             (submanifold), with a stride of 1.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int = 3, *, stride: int = 1,
-        padding: int | None = None, bias: bool = False, reach: Reach = "grow",
+        padding: int | None = None, bias: bool = False, groups: int = 1, reach: Reach = "grow",
     ) -> None:  # fmt: skip
         around = kernel_size // 2 if padding is None else padding
-        super().__init__(in_channels, out_channels, kernel_size, stride, around, bias=bias)
+        super().__init__(in_channels, out_channels, kernel_size, stride, around, groups=groups, bias=bias)
         self.reach = reach
 
     def forward(self, x: BevMap) -> Any:
@@ -73,8 +75,13 @@ class BevConvolution(nn.Conv2d):
 
     @property
     def matrices(self) -> Tensor:
-        """The weight as (offsets, in, out)."""
-        return self.weight.flatten(2).permute(2, 1, 0)
+        """The weight as (offsets, in, out), with zeros between groups."""
+        weight = self.weight.flatten(2)
+        if self.groups > 1:
+            apart = weight.view(self.groups, -1, *weight.shape[1:])
+            same = torch.eye(self.groups, dtype=weight.dtype, device=weight.device)
+            weight = torch.einsum("goik,gh->gohik", apart, same).reshape(self.out_channels, self.in_channels, -1)
+        return weight.permute(2, 1, 0)
 
     def _reached(self, mask: Tensor) -> Tensor:
         return F.max_pool2d(mask.float(), self.kernel_size, self.stride, self.padding) > 0
@@ -169,9 +176,16 @@ class SpatialSparseNorm(nn.Module):
 
 def relu(x: BevMap) -> Any:
     """Returns a map with negative features set to zero."""
+    return on_features(F.relu, x)
+
+
+def on_features(function: Callable[[Tensor], Tensor], x: BevMap) -> Any:
+    """Returns a map whose features went through a function of each alone that leaves zero where it is."""
     if isinstance(x, Tensor):
-        return F.relu(x)
-    return MaskedMap(F.relu(x.features), x.mask) if isinstance(x, MaskedMap) else x.with_features(F.relu(x.features))
+        return function(x)
+    return (
+        MaskedMap(function(x.features), x.mask) if isinstance(x, MaskedMap) else x.with_features(function(x.features))
+    )
 
 
 def on_rows(function: Any, x: MaskedMap | SparseTensor) -> MaskedMap | SparseTensor:

@@ -9,8 +9,11 @@ from numba import njit
 @njit(cache=True, boundscheck=False)
 def gather(source, rows, low, high, found):  # type: ignore[no-untyped-def]
     """Copies source[rows[low:high]] to the beginning of `found`."""
+    columns = source.shape[1]
     for at in range(low, high):
-        found[at - low] = source[rows[at]]
+        row = rows[at]
+        for column in range(columns):  # a third of the time of assigning rows
+            found[at - low, column] = source[row, column]
 
 
 @njit(cache=True, boundscheck=False, fastmath=False)

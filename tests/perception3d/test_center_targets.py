@@ -110,7 +110,7 @@ def test_velocities_that_are_unknown_do_not_count():
     maps = perfect_maps(boxes.nan_to_num(), labels, (0,))
     maps["vel"] = torch.zeros(1, 2, *GRID.shape, requires_grad=True)
     losses = center_loss([maps], boxes, labels, [(0,)], GRID, CenterLossWeights(velocity=0.2))
-    assert float(losses["boxes"]) == pytest.approx(2 * 0.2 * 1.0, rel=1e-5)
+    assert losses["boxes"].item() == pytest.approx(2 * 0.2 * 1.0, rel=1e-5)
     losses["boxes"].backward()
     assert torch.isfinite(maps["vel"].grad).all()
 

@@ -26,6 +26,7 @@ from within.core.errors import WithinError
 from within.core.progress import track
 from within.perception3d.accounting import PARTS, mean_cost, pass_cost
 from within.perception3d.ada3d.thinning import Ada3D, DropRates
+from within.perception3d.models.detector import Detector
 
 LEVELS = (1.0, 0.9, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2)
 Place = tuple[str, int]
@@ -130,7 +131,7 @@ def solve_rates(
     )
 
 
-def pass_costs(network: Ada3D, samples: Sequence[Sample], kind: CostKind) -> float:
+def pass_costs(network: Ada3D | Detector, samples: Sequence[Sample], kind: CostKind) -> float:
     """Returns the cost of a pass, a mean over scenes: MACs, or CPU seconds of one thread."""
     return sum(_cost(network, samples, kind))
 
@@ -199,7 +200,7 @@ def _with_rates(network: Ada3D, rates: DropRates) -> Ada3D:
     return found
 
 
-def _cost(network: Ada3D, samples: Sequence[Sample], kind: CostKind) -> tuple[float, ...]:
+def _cost(network: Ada3D | Detector, samples: Sequence[Sample], kind: CostKind) -> tuple[float, ...]:
     if kind == "macs":
         cost = mean_cost([pass_cost(network, *inputs) for inputs, _ in samples])
         return tuple(cost.macs[part] for part in PARTS)

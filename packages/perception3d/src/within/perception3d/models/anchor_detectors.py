@@ -29,7 +29,7 @@ def second(
     columns: int = 4,
     widths: Sequence[int] = (16, 32, 64, 64),
     top_width: int = 128,
-    paddings: Sequence[int | tuple[int, int, int]] = (1, 1, (0, 1, 1)),
+    paddings: Sequence[int | Sequence[int]] = (1, 1, (0, 1, 1)),
     anchor_classes: Sequence[AnchorClass | Mapping[str, Any]] = KITTI_ANCHORS,
     angles: Sequence[float] = ANGLES,
     aligned: bool = False,

@@ -24,7 +24,7 @@ def center_point(
     top_width: int = 128,
     residual: bool = True,
     residual_bias: bool = True,
-    paddings: Sequence[int | tuple[int, int, int]] = (1, 1, (0, 1, 1)),
+    paddings: Sequence[int | Sequence[int]] = (1, 1, (0, 1, 1)),
     head_width: int = 64,
     head_bias: bool = True,
     velocity: bool = False,
@@ -82,7 +82,7 @@ def center_point_pillars(
     return Detector(grid, encoder, bev, head, stride=stride, execution=execution)
 
 
-def layers_on_top(grid: VoxelGrid, paddings: Sequence[int | tuple[int, int, int]]) -> int:
+def layers_on_top(grid: VoxelGrid, paddings: Sequence[int | Sequence[int]]) -> int:
     """Returns how many layers along z the 3-D backbone leaves."""
     layers = grid.cells[2] + 1
     for padding in paddings:

@@ -76,7 +76,7 @@ class VoxelBackbone(nn.Module):
         *,
         residual: bool = True,
         residual_bias: bool = True,
-        paddings: Sequence[int | tuple[int, int, int]] = (1, 1, (0, 1, 1)),
+        paddings: Sequence[int | Sequence[int]] = (1, 1, (0, 1, 1)),
     ) -> None:
         super().__init__()
         self.widths = tuple(widths)
@@ -120,8 +120,8 @@ class VoxelBackbone(nn.Module):
         return found
 
 
-def _normalised(norm: nn.BatchNorm1d, rows: Tensor) -> Tensor:
-    if norm.training and len(rows) < 2:  # no variance
+def _normalised(norm: nn.Module, rows: Tensor) -> Tensor:
+    if isinstance(norm, nn.BatchNorm1d) and norm.training and len(rows) < 2:  # no variance
         return F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     found: Tensor = norm(rows)
     return found

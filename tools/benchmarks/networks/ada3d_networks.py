@@ -20,12 +20,12 @@ BITS = 10
 PLACES: tuple[tuple[int, ...], tuple[int, ...]] = ((1, 2), (1, 3))
 
 DENSE: Mapping[str, Any] = {"blocks": [[5, 48, 1, 1, 48]], "head_width": 48}
-SPARSE: Mapping[str, Any] = {**DENSE, "norm": "spatial_sparse", "execution": "sparse", "reach": "stay"}
+SPARSE: Mapping[str, Any] = {**DENSE, "norm": "spatial_sparse", "execution": "sparse", "reach": ["grow", *["stay"] * 5]}
 NARROW: Mapping[str, Any] = {"blocks": [[5, 12, 1, 1, 12]], "head_width": 12}
 RATES: Mapping[str, Mapping[str, Any]] = {
-    "A": {"voxels": {}, "pixels": {1: 0.5, 3: 0.5}},
-    "B": {"voxels": {1: 0.75, 2: 0.75}, "pixels": {1: 0.5, 3: 0.5}},
-    "C": {"voxels": {1: 0.6, 2: 0.6}, "pixels": {1: 0.4, 3: 0.4}},
+    "A": {"voxels": {}, "pixels": {1: 0.6, 3: 0.75}},
+    "B": {"voxels": {1: 0.75, 2: 0.75}, "pixels": {1: 0.6, 3: 0.75}},
+    "C": {"voxels": {1: 0.6, 2: 0.6}, "pixels": {1: 0.4, 3: 0.5}},
 }
 
 

@@ -32,6 +32,7 @@ LAYERS = {
     "groups": lambda: BevConvolution(4, 8, groups=4, reach="stay"),
     "shrink": lambda: BevConvolution(5, 7, 2, stride=2, padding=0),
     "upsample": lambda: BevUpsample(5, 7, 2, bias=True),
+    "same size": lambda: BevUpsample(5, 7, 1, bias=True),
     "norm": lambda: BevNorm(5),
     "spatial sparse norm": lambda: SpatialSparseNorm(5),
 }

@@ -1,8 +1,9 @@
 """The detectors of the bench `ada3d`: one CenterPoint for synthetic scenes, dense, thinned out, and narrower.
 
 All have the voxels, the map and the head's grid of `center_point_small`; its 2-D backbone has six convolutions of width
-48. `narrow` is what channel scaling gives instead: the dense network with all widths of the 2-D part scaled down to the
-multiply-accumulates of variant B.
+48. Outputs of the first convolution may grow; the variants are trained on with those of the third growing as well,
+which gives back what was dropped around objects. `narrow` is what channel scaling gives instead: the dense network with
+all widths of the 2-D part scaled down to the multiply-accumulates of variant B.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ PLACES: tuple[tuple[int, ...], tuple[int, ...]] = ((1, 2), (1, 3))
 
 DENSE: Mapping[str, Any] = {"blocks": [[5, 48, 1, 1, 48]], "head_width": 48}
 SPARSE: Mapping[str, Any] = {**DENSE, "norm": "spatial_sparse", "execution": "sparse", "reach": ["grow", *["stay"] * 5]}
+THINNED = ["grow", "stay", "grow", "stay", "stay", "stay"]
 NARROW: Mapping[str, Any] = {"blocks": [[5, 12, 1, 1, 12]], "head_width": 12}
 RATES: Mapping[str, Mapping[str, Any]] = {
     "A": {"voxels": {}, "pixels": {1: 0.6, 3: 0.75}},
@@ -42,7 +44,13 @@ def arguments(name: str) -> dict[str, Any]:
     if name == "importance":
         return {**SPARSE, "places": PLACES, "occupied_only": True}
     kind, _, plain = name.partition(" ")
-    return {**SPARSE, "places": PLACES, "occupied_only": True, "drop_rates": {**RATES[kind], "density": not plain}}
+    return {
+        **SPARSE,
+        "reach": THINNED,
+        "places": PLACES,
+        "occupied_only": True,
+        "drop_rates": {**RATES[kind], "density": not plain},
+    }
 
 
 def network(name: str) -> Network:

@@ -26,7 +26,7 @@ from within.perception3d.synthetic_kitti import write_scenes
 from within.perception3d.train import main as train
 
 STEPS = {
-    "dense": 1000, "sparse": 1000, "narrow": 800, "importance": 300, "A": 200, "B": 200, "B plain": 200, "C": 200,
+    "dense": 1000, "sparse": 1000, "narrow": 500, "importance": 300, "A": 150, "B": 500, "B plain": 500, "C": 150,
 }  # fmt: skip
 BATCH = 2
 TIMES = "training.json"
@@ -77,7 +77,7 @@ def settings(name: str, directory: Path) -> dict[str, Any]:
         "iterations": STEPS[name], "batch_size": BATCH, "clip_gradients": 35.0, "keep_scenes": True, "rate": 4e-3,
     }  # fmt: skip
     if stage != "detector":
-        schedule |= {"division": 1.0, "rate": 2e-3 if stage == "tuning" else 4e-3}
+        schedule |= {"division": 1.0, "rate": 3e-3 if stage == "tuning" else 4e-3}
     return {
         "name": name,
         "network": NETWORK,

@@ -104,6 +104,8 @@ class BevUpsample(nn.ConvTranspose2d):
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)  # in, (row, column, out)
         rows = (x.features @ weight).view(len(x) * step * step, self.out_channels)
         features = rows if self.bias is None else rows + self.bias
+        if step == 1:
+            return x.with_features(features)
         shifts = torch.cartesian_prod(*(torch.arange(step, device=x.indices.device),) * 2).view(-1, 2).int()
         places = (x.indices[:, None, 1:] * step + shifts).view(-1, 2)
         batch = x.indices[:, :1].repeat_interleave(step * step, 0)

@@ -61,11 +61,6 @@ class Rulebook:
         """Number of outputs."""
         return int(self.out_indices.shape[0])
 
-    def crowding(self, back: bool) -> float:
-        """Share of the neighbours of an output that are there; `back`, of an input."""
-        rows = self.in_rows if back else self.out_rows
-        return self.pairs / max((len(self.starts) - 1) * rows, 1)
-
     def neighbours(self, back: bool) -> Int32[np.ndarray, "rows offsets"]:
         """Returns the input under each offset for each output, -1 where there is none; `back`, the other way round."""
         if back not in self.tables:

@@ -105,7 +105,7 @@ def test_counts_are_exact(name: str) -> None:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             output = model(*inputs)
     params, macs = sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
-    assert (params, macs) == (found.params, found.macs)
+    assert (params, macs) == (found.parameters, found.macs)
     assert output.shape == (1, found.channels, found.size[0] * found.scale, found.size[1] * found.scale)
     assert model.scale == found.scale
     if name in COUNTS:
@@ -276,7 +276,7 @@ def test_unet_options() -> None:
 
 
 def test_the_shipped_denoiser_fits_in_four_megabytes() -> None:
-    assert variant("unet_denoise").params * 4 <= 4_000_000
+    assert variant("unet_denoise").parameters * 4 <= 4_000_000
 
 
 def test_unknown_names_are_answered_with_close_ones() -> None:

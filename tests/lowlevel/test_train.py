@@ -90,7 +90,7 @@ def test_configuration_builds_its_network_at_full_size(name):
     with torch.device("meta"):
         network = build(settings.network, **settings.arguments)
     if not settings.arguments:
-        assert sum(parameter.numel() for parameter in network.parameters()) == variant(settings.network).params
+        assert sum(parameter.numel() for parameter in network.parameters()) == variant(settings.network).parameters
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "from_teacher" not in name])

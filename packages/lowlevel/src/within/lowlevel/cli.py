@@ -10,18 +10,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from within.core.cli.domain_options import Device, Names, Opset, Resume, Run, Settings, Weights, domain_application
 from within.core.cli.options import cell, from_file, height_width, read_job, read_settings, show
 from within.core.cli.output import Json, console, print_json, show_run, standard_output_for_json
 
 if TYPE_CHECKING:
     from within.core.report import ReportContent
 
-app = typer.Typer(
-    help="Image restoration: networks that fit into memory.",
-    epilog="Example: within lowlevel networks",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
+app = domain_application(
+    "Image restoration: networks that fit into memory.",
+    example="within lowlevel networks",
 )
 
 Config = Annotated[
@@ -34,17 +32,9 @@ Network = Annotated[
         "--network", "-n", metavar="NAME", help="A variant (see `networks`), basicsr:NAME, or a run directory."
     ),
 ]
-Weights = Annotated[
-    Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Its weights, or a run directory.")
-]
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="A folder of clean images.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Height and width of the image.")]
 Sigma = Annotated[float | None, typer.Option("--sigma", help="Of Gaussian noise, on the scale 0..255.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="A setting or constructor argument; may be given several times."),
-]
-Run = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The run directory.")]
 Budget = Annotated[float | None, typer.Option("--budget-mib", metavar="X", help="Peak memory in MiB (2^20 bytes).")]
 
 
@@ -52,9 +42,9 @@ Budget = Annotated[float | None, typer.Option("--budget-mib", metavar="X", help=
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration, or an option file of BasicSR.")],
     run: Run = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
-    device: Annotated[str | None, typer.Option("--device", help="For instance cpu or cuda.")] = None,
-    settings: Set = None,
+    resume: Resume = False,
+    device: Device = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Train a network.
@@ -86,8 +76,8 @@ def evaluate(
     self_ensemble: Annotated[bool, typer.Option("--self-ensemble", help="Average eight flips and turns.")] = False,
     save_folder: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Keep the images.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that are no images.")] = False,
-    device: Annotated[str | None, typer.Option("--device", help="For instance cpu or cuda.")] = None,
-    settings: Set = None,
+    device: Device = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Measure PSNR and SSIM on your images.
@@ -133,8 +123,8 @@ def compress(
     sigma: Sigma = None,
     method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="How widths are found.")] = None,
     run: Run = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted job.")] = False,
-    settings: Set = None,
+    resume: Resume = False,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Fit a network into a budget of peak memory.
@@ -169,7 +159,7 @@ def plan(
     allow_inexact: Annotated[
         bool, typer.Option("--allow-inexact", help="Plan for networks that look at the whole image, too.")
     ] = False,
-    settings: Set = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Cut an image into the largest tiles that fit into memory.
@@ -209,9 +199,9 @@ def export(
     sigma: Annotated[
         float | None, typer.Option("--sigma", help="Noise level to fix, for a network that is told it.")
     ] = None,
-    opset: Annotated[int, typer.Option("--opset", help="Version of the ONNX operator set.")] = 20,
+    opset: Opset = 20,
     fixed: Annotated[bool, typer.Option("--fixed", help="Fix batch, height and width.")] = False,
-    settings: Set = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Write a network as ONNX, verified against it at two sizes, and as safetensors with JSON.
@@ -242,7 +232,7 @@ def export(
 
 @app.command(epilog="Example: within lowlevel networks dncnn_s unet --size 512x512")
 def networks(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Only these.")] = None,
+    names: Names = None,
     task: Annotated[str | None, typer.Option("--task", help="denoise, sr, deblur, enhance or translate.")] = None,
     size: Annotated[
         str | None, typer.Option("--size", metavar="HxW", help="Trace at this image size: MACs and peak memory there.")

@@ -34,7 +34,7 @@ def table_rows(
     rows = []
     for row in track(chosen, "networks") if size else chosen:
         record: dict[str, Any] = {
-            "name": row.name, "task": row.task, "scale": row.scale, "parameters": row.params, "macs": row.macs,
+            "name": row.name, "task": row.task, "scale": row.scale, "parameters": row.parameters, "macs": row.macs,
             "size": list(row.size), "published": row.published,
         }  # fmt: skip
         if size is not None:

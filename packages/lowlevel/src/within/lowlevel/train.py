@@ -18,10 +18,9 @@ from within.core.checkpoint import WEIGHTS, save_weights
 from within.core.cli.configuration import read_config
 from within.core.cli.run_directory import open_run_directory
 from within.core.distill import OutputDistillation
-from within.core.errors import WithinError
 from within.core.train import TrainingResult, fit
-from within.core.train.launch import launch
-from within.core.train.randomness import preserved_randomness, seed_everything
+from within.core.train.launch import launch, share_of_batch
+from within.core.train.randomness import seeded
 from within.lowlevel.basicsr_training import settings_from_options
 from within.lowlevel.configured_data import training_source, validation
 from within.lowlevel.fine_tune import fine_tune, prepare_fine_tuning
@@ -59,12 +58,7 @@ def main(
         config = settings_from_options(read_options(Path(config)), launched.world_size)
     read, where = read_config(config, overrides)
     settings = settings_from(read.to_dict(), where=where)
-    if settings.batch_size % launched.world_size:
-        raise WithinError(
-            f"The batch size {settings.batch_size} cannot be divided among {launched.world_size} processes",
-            where=settings.name,
-            todo="start a number of processes that divides it",
-        )
+    share = share_of_batch(settings.batch_size, launched.world_size, where=settings.name)
     loss = None if settings.loss is None else build_loss(**settings.loss)
     network, teacher = _network(settings), _teacher(settings)
     source, validate = training_source(settings), validation(settings)
@@ -75,7 +69,7 @@ def main(
             network,
             source,
             iterations=settings.iterations if settings.iterations is not None else (settings.epochs or 0) * rounds,
-            batch_size=settings.batch_size // launched.world_size,
+            batch_size=share,
             loss=loss,
             **teacher,
             validate=validate,
@@ -114,9 +108,7 @@ def in_iterations(schedule: Any, rounds: int) -> Any:
 
 
 def _network(settings: TrainingSettings) -> nn.Module:
-    with preserved_randomness():
-        seed_everything(settings.seed)
-        network = build(settings.network, **settings.arguments)
+    network = seeded(settings.seed, lambda: build(settings.network, **settings.arguments))
     if settings.weights is not None:
         load_weights(
             network, settings.path(settings.weights), strict=settings.weights_strict, wrapper=settings.weights_entry

@@ -7,40 +7,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from within.core.cli.options import read_job, read_settings, show
+from within.core.cli.domain_options import (
+    Config,
+    Device,
+    NeededConfig,
+    Network,
+    OnnxFile,
+    Opset,
+    Repeats,
+    Resume,
+    Run,
+    Settings,
+    Target,
+    Weights,
+    domain_application,
+)
+from within.core.cli.options import read_job, read_settings, show, show_table
 from within.core.cli.output import Json, console, print_json, show_run, standard_output_for_json
 
 if TYPE_CHECKING:
-    from within.core.report import ReportContent, ReportTable
+    from within.core.report import ReportContent
 
-app = typer.Typer(
-    help="3-D perception: CenterPoint, SECOND, PointPillars and PVCNN; Ada3D drops what does not matter.",
-    epilog="Example: within perception3d networks",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
+app = domain_application(
+    "3-D perception: CenterPoint, SECOND, PointPillars and PVCNN; Ada3D drops what does not matter.",
+    example="within perception3d networks",
 )
 
-Config = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A configuration in Python.")]
-NeededConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration in Python.")]
-Network = Annotated[
-    str | None, typer.Option("--network", "-n", metavar="NAME", help="A variant (see `networks`) or a run directory.")
-]
-Weights = Annotated[
-    Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Its weights, or a run directory.")
-]
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="A data set, laid out as published.")]
 Split = Annotated[
     str | None, typer.Option("--split", help="train, val, or all for every frame that is there; val by default.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", help="First frames only.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="A setting or constructor argument; may be given several times."),
-]
-Run = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The run directory.")]
-Device = Annotated[str | None, typer.Option("--device", help="For instance cpu or cuda.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue where an interrupted run stopped.")]
 
 
 @app.command(epilog="Example: within perception3d generate scenes --count 500")
@@ -71,7 +68,7 @@ def train(
     run: Run = None,
     resume: Resume = False,
     device: Device = None,
-    settings: Set = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Train a detector, its importance predictor, both with places dropped, or a network on points (PVCNN).
@@ -98,7 +95,7 @@ def evaluate(
     limit: Limit = None,
     save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Keep detections, a file a frame.")] = None,
     device: Device = None,
-    settings: Set = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Measure average precision on your frames, or mean IoU on your rooms and parts.
@@ -115,10 +112,7 @@ def evaluate(
         from within.perception3d.kinds_of_network import evaluator
 
         found = evaluator(job)(job)
-    if as_json:
-        print_json(found.to_json())
-        return
-    _show_table(found.table())
+    show_table(found.to_json(), as_json, found.table)
 
 
 @app.command(epilog="Example: within perception3d compress -w runs/importance --data scenes --macs 0.2")
@@ -135,7 +129,7 @@ def compress(
     ] = None,
     run: Run = None,
     resume: Resume = False,
-    settings: Set = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Choose what is dropped and how wide the 2-D backbone is for a budget, train on, and report.
@@ -157,11 +151,11 @@ def compress(
 
 @app.command(epilog="Example: within perception3d export runs/small small.onnx")
 def export(
-    target: Annotated[str, typer.Argument(metavar="NETWORK", help="A run directory, or a variant.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The ONNX file.")],
+    target: Target,
+    output: OnnxFile,
     weights: Weights = None,
-    opset: Annotated[int, typer.Option("--opset", help="Version of the ONNX operator set.")] = 20,
-    settings: Set = None,
+    opset: Opset = 20,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Write the part that sees from above as ONNX, norms folded in, verified against the network."""
@@ -188,13 +182,13 @@ def export(
 
 @app.command(epilog="Example: within perception3d bench runs/small --data scenes --limit 10")
 def bench(
-    target: Annotated[str, typer.Argument(metavar="NETWORK", help="A run directory, or a variant.")],
+    target: Target,
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="A data set.")],
     weights: Weights = None,
     split: Split = None,
     limit: Limit = 10,
-    repeats: Annotated[int, typer.Option("--repeats", help="Rounds of measurement.")] = 5,
-    settings: Set = None,
+    repeats: Repeats = 5,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Time a detector part by part, dense, masked and sparse in turns, and count what it computes and stores.
@@ -210,10 +204,7 @@ def bench(
                 "split": split, "limit": limit, "repeats": repeats,
             }
         )  # fmt: skip
-    if as_json:
-        print_json(found.to_json())
-        return
-    _show_table(found.table())
+    show_table(found.to_json(), as_json, found.table)
 
 
 @app.command(epilog="Example: within perception3d prepare Stanford3dDataset_v1.2_Aligned_Version rooms --workers 8")
@@ -241,13 +232,4 @@ def networks(as_json: Json = False) -> None:
         from within.perception3d.network_table import as_table, table_rows
 
         rows = table_rows()
-    if as_json:
-        print_json({"networks": rows})
-        return
-    _show_table(as_table(rows))
-
-
-def _show_table(table: ReportTable) -> None:
-    from within.core.report.terminal import print_table
-
-    print_table(table)
+    show_table({"networks": rows}, as_json, lambda: as_table(rows))

@@ -30,7 +30,6 @@ from within.perception3d.compress_report import report_content
 from within.perception3d.compress_settings import DetectorCompression, compression_settings
 from within.perception3d.data.scene import Scenes
 from within.perception3d.detection_objective import detection_objective
-from within.perception3d.detection_settings import DetectionSettings
 from within.perception3d.named_detector import NamedDetector, first_plan, open_detector
 from within.perception3d.scene_sources import find_scenes, take
 from within.perception3d.train import train_detector
@@ -92,7 +91,11 @@ def main(
         dense.execution = "dense"
         solution, model, arguments = choose(named, dense, scenes, settings)
         if settings.tuning is not None:
-            _tune(model, scenes, settings, folder, resume, device)
+            train_detector(
+                model, scenes, settings.tuning, stage="tuning", loss=settings.loss, anchor_loss=AnchorLossWeights(),
+                augmentation=settings.augmentation, run_directory=folder, resume=resume, seed=settings.seed,
+                device=device, description="Training on",
+            )  # fmt: skip
         save_model(model, first_plan(model, named.name, arguments, seed=settings.seed), folder)
         content = report_content(settings, named, dense, model, solution, test, device)
         write_report(folder, content)
@@ -167,24 +170,3 @@ def _narrowed(network: Ada3D, rates: DropRates, places: tuple[tuple[int, ...], t
         for at in [int(name) for name in embeddings if int(name) not in kept]:
             del embeddings[str(at)]
     return found
-
-
-def _tune(
-    model: Ada3D, scenes: Scenes, settings: DetectorCompression, folder: Path, resume: bool, device: torch.device
-) -> None:
-    assert settings.tuning is not None
-    training = DetectionSettings(
-        name="Tuning",
-        network="",
-        data=settings.data,
-        schedule=settings.tuning,
-        arguments={"drop_rates": {}},
-        stage="tuning",
-        weights="",
-        loss=settings.loss,
-        augmentation=settings.augmentation,
-    )
-    train_detector(
-        model, scenes, training, run_directory=folder, resume=resume, seed=settings.seed, device=device,
-        description="Training on",
-    )  # fmt: skip

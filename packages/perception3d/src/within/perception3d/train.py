@@ -6,25 +6,22 @@ The run directory receives `config.py`, `plan.json` and `model.safetensors` (the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from within.core.checkpoint import WEIGHTS, load_into, load_state, save_model, save_weights
 from within.core.cli.configuration import read_config
-from within.core.cli.run_directory import open_run_directory
-from within.core.errors import WithinError
-from within.core.files import write_json
-from within.core.plan import Plan
+from within.core.cli.training import train_in
 from within.core.train import TrainingResult, fit
-from within.core.train.launch import launch
-from within.core.train.randomness import preserved_randomness, seed_everything
+from within.core.train.launch import launch, share_of_batch
+from within.core.train.randomness import seeded
 from within.perception3d.ada3d.thinning import Ada3D
-from within.perception3d.center_decoding import Decoding
+from within.perception3d.anchor_loss import AnchorLossWeights
+from within.perception3d.center_loss import CenterLossWeights
 from within.perception3d.data.scene import Scenes
 from within.perception3d.detection_objective import (
     detection_objective,
@@ -33,14 +30,12 @@ from within.perception3d.detection_objective import (
     importance_objective,
     with_gradual_rates,
 )
-from within.perception3d.detection_settings import DetectionSettings, detection_settings
+from within.perception3d.detection_settings import DetectionSchedule, DetectionSettings, Stage, detection_settings
 from within.perception3d.eval import evaluate
 from within.perception3d.named_detector import Network, build, detector_of, first_plan, load_detector
-from within.perception3d.scene_augmentation import object_samples
+from within.perception3d.scene_augmentation import Augmentation, object_samples
 from within.perception3d.scene_sources import find_scenes
 from within.perception3d.training_scenes import TrainingScenes
-
-BEST = "best.json"
 
 
 def main(
@@ -71,31 +66,34 @@ def main(
     network = start(settings)
     folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
     plan = first_plan(network, settings.network, settings.arguments, seed=settings.seed)
-    keeper = None
-    if held_out is not None and settings.stage != "importance":
-        keeper = BestDetector(held_out, plan, folder, settings.decoding)
-    rounds = settings.schedule.rounds(len(scenes))
-    with open_run_directory(folder, read, resume=resume, write=launched.is_main):
-        result = train_detector(
-            network,
-            scenes,
-            settings,
-            processes=launched.world_size,
-            validate=keeper,
-            validate_every=None if keeper is None else settings.validate_every * rounds,
-            run_directory=folder,
-            resume=resume,
-            device=launched.device,
-            description=settings.name,
-            **settings.run_options(),
-        )
-    if launched.is_main:
-        save_weights(network, folder / "last.safetensors", {"network": settings.network})
-        if keeper is None:
-            save_model(network, plan, folder)
-        else:
-            load_into(network, load_state(folder / WEIGHTS), where=str(folder / WEIGHTS))
-    return result
+    train = partial(
+        train_detector,
+        scenes=scenes,
+        schedule=settings.schedule,
+        stage=settings.stage,
+        loss=settings.loss,
+        anchor_loss=settings.anchor_loss,
+        augmentation=settings.augmentation,
+        gradual=settings.gradual,
+        description=settings.name,
+        **settings.run_options(),
+    )
+
+    def measure(model: Network) -> dict[str, float]:
+        assert held_out is not None
+        return evaluate(model, held_out, decoding=settings.decoding, description="Validating").summary()
+
+    return train_in(
+        folder,
+        train,
+        network,
+        plan,
+        config=read,
+        launched=launched,
+        resume=resume,
+        measure=None if held_out is None or settings.stage == "importance" else measure,
+        validate_every=settings.validate_every * settings.schedule.rounds(len(scenes)),
+    )
 
 
 def start(settings: DetectionSettings) -> Network:
@@ -104,36 +102,40 @@ def start(settings: DetectionSettings) -> Network:
     Raises:
         WithinError: for an unknown network, or weights that do not fit.
     """
-    with preserved_randomness():
-        seed_everything(settings.seed)
-        network = build(settings.network, **settings.arguments)
+    network = seeded(settings.seed, lambda: build(settings.network, **settings.arguments))
     if settings.weights is not None:
         load_detector(network, settings.weights)
     return network
 
 
 def train_detector(
-    network: Network, scenes: Scenes, settings: DetectionSettings, *, processes: int = 1, **options: Any
+    network: Network,
+    scenes: Scenes,
+    schedule: DetectionSchedule,
+    *,
+    stage: Stage,
+    loss: CenterLossWeights,
+    anchor_loss: AnchorLossWeights,
+    augmentation: Augmentation | None,
+    gradual: bool = False,
+    processes: int = 1,
+    **options: Any,
 ) -> TrainingResult:
     """Trains a detector in place.
 
     Arguments:
         network: a detector, or an `Ada3D` around one.
         scenes: what it is trained on.
-        settings: how; its stage says what is trained.
+        schedule: how.
+        stage, loss, anchor_loss, augmentation, gradual: see `DetectionSettings`.
         processes: that share a batch.
         options: further arguments of `within.core.train.fit`.
 
     Raises:
         WithinError: when the batch cannot be shared, and as `fit` does.
     """
-    schedule = settings.schedule
-    if schedule.batch_size % processes:
-        raise WithinError(
-            f"The batch size {schedule.batch_size} cannot be divided among {processes} processes",
-            todo="start a number of processes that divides it",
-        )
-    detector, augmentation = detector_of(network), settings.augmentation
+    share = share_of_batch(schedule.batch_size, processes)
+    detector = detector_of(network)
     samples = None
     if augmentation is not None and augmentation.sample:
         samples = object_samples(scenes, detector.classes, augmentation.least_points)
@@ -145,20 +147,20 @@ def train_detector(
         keep=schedule.keep_scenes,
     )  # fmt: skip
     steps = schedule.steps(len(source))
-    resting = freeze(network, settings.stage)
-    if settings.stage == "importance":
+    resting = freeze(network, stage)
+    if stage == "importance":
         assert isinstance(network, Ada3D)
         objective = importance_objective(network)
     else:
-        objective = detection_objective(network, settings.loss, settings.anchor_loss)
-    if settings.gradual and isinstance(network, Ada3D):
+        objective = detection_objective(network, loss, anchor_loss)
+    if gradual and isinstance(network, Ada3D):
         objective = with_gradual_rates(objective, network, steps)
     try:
         result = fit(
             network,
             source,
             iterations=steps,
-            batch_size=schedule.batch_size // processes,
+            batch_size=share,
             objective=objective,
             optimizer=schedule.optimizer,
             schedule=schedule.one_cycle(steps),
@@ -174,27 +176,3 @@ def train_detector(
             parameter.requires_grad_(True)
     finish_rates(network)
     return result
-
-
-class BestDetector:
-    """A validation that keeps the weights with the best mAP in the run directory, over interruptions too.
-
-    Arguments:
-        scenes: what is measured on.
-        plan: how the network was made.
-        folder: the run directory.
-        decoding: how boxes are read.
-    """
-
-    def __init__(self, scenes: Scenes, plan: Plan, folder: Path, decoding: Decoding) -> None:
-        self.scenes, self.plan, self.folder, self.decoding = scenes, plan, folder, decoding
-
-    def __call__(self, network: Any) -> dict[str, float]:
-        """Returns mAP and the average precision of each class in per cent."""
-        figures = evaluate(network, self.scenes, decoding=self.decoding, description="Validating").summary()
-        best = self.folder / BEST
-        before = float(json.loads(best.read_text())["mAP"]) if best.is_file() else -1.0
-        if figures["mAP"] > before:
-            save_model(network, self.plan, self.folder)
-            write_json(best, figures)
-        return figures

@@ -7,40 +7,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from within.core.cli.options import height_width, read_job, read_settings, show
+from within.core.cli.domain_options import (
+    Config,
+    Device,
+    Names,
+    NeededConfig,
+    Network,
+    OnnxFile,
+    Opset,
+    Repeats,
+    Resume,
+    Run,
+    Settings,
+    Target,
+    Weights,
+    domain_application,
+)
+from within.core.cli.options import height_width, read_job, read_settings, show, show_table
 from within.core.cli.output import Json, console, print_json, show_run, standard_output_for_json
 
 if TYPE_CHECKING:
-    from within.core.report import ReportContent, ReportTable
+    from within.core.report import ReportContent
 
-app = typer.Typer(
-    help="Semantic segmentation: SwiftNet and ESPNet, pruned and quantised for a device.",
-    epilog="Example: within segmentation networks",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
+app = domain_application(
+    "Semantic segmentation: SwiftNet and ESPNet, pruned and quantised for a device.",
+    example="within segmentation networks",
 )
 
-Config = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A configuration in Python.")]
-NeededConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="A configuration in Python.")]
-Network = Annotated[
-    str | None, typer.Option("--network", "-n", metavar="NAME", help="A variant (see `networks`) or a run directory.")
-]
-Weights = Annotated[
-    Path | None, typer.Option("--weights", "-w", metavar="FILE", help="Its weights, or a run directory.")
-]
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="CamVid, Cityscapes or ADE20K, laid out as published.")
 ]
 Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Height and width at which the network works.")]
 Sizes = Annotated[list[str] | None, typer.Option("--size", metavar="HxW", help="May be given several times.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="A setting or constructor argument; may be given several times."),
-]
-Run = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The run directory.")]
-Device = Annotated[str | None, typer.Option("--device", help="For instance cpu or cuda.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue where an interrupted run stopped.")]
 
 
 @app.command(epilog="Example: within segmentation train camvid.py --run runs/camvid --set schedule.epochs=40")
@@ -49,7 +47,7 @@ def train(
     run: Run = None,
     resume: Resume = False,
     device: Device = None,
-    settings: Set = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Train a network.
@@ -81,7 +79,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option("--limit", help="First images only.")] = None,
     save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help="Keep the predictions as PNG.")] = None,
     device: Device = None,
-    settings: Set = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Measure mean intersection over union on your images.
@@ -100,10 +98,7 @@ def evaluate(
         from within.segmentation.eval import main
 
         found = main(job)
-    if as_json:
-        print_json(found.to_json())
-        return
-    _show_table(found.table())
+    show_table(found.to_json(), as_json, found.table)
 
 
 @app.command(
@@ -121,7 +116,7 @@ def compress(
     size: Size = None,
     run: Run = None,
     resume: Resume = False,
-    settings: Set = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Cut, fine-tune and quantise a network, and report what it costs and what it gains.
@@ -149,7 +144,7 @@ def study(
     config: NeededConfig,
     run: Run = None,
     device: Device = None,
-    settings: Set = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Train a dense network and its pruned forms from three starts: rewound (LTH), trained on (FT), random (RI).
@@ -162,16 +157,13 @@ def study(
         from within.segmentation.study import main, table
 
         folder, results = main(config, run_directory=run, device=device, overrides=read_settings(settings))
-    if as_json:
-        print_json({"run": str(folder), "networks": [asdict(each) for each in results]})
-        return
-    _show_table(table(results))
+    show_table({"run": str(folder), "networks": [asdict(each) for each in results]}, as_json, lambda: table(results))
 
 
 @app.command(epilog="Example: within segmentation export runs/half half.onnx --size 512x1024 --size 256x512")
 def export(
-    target: Annotated[str, typer.Argument(metavar="NETWORK", help="A run directory, or a variant.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The ONNX file.")],
+    target: Target,
+    output: OnnxFile,
     weights: Weights = None,
     size: Sizes = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8 bits; needs --data.")] = False,
@@ -180,8 +172,8 @@ def export(
     device_target: Annotated[
         str | None, typer.Option("--target", help="cpu (unsigned activations) or tensorrt (signed).")
     ] = None,
-    opset: Annotated[int, typer.Option("--opset", help="Version of the ONNX operator set.")] = 20,
-    settings: Set = None,
+    opset: Opset = 20,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Write a network as ONNX, verified against it.
@@ -221,8 +213,8 @@ def bench(
     stages: Annotated[str, typer.Option("--stages", metavar="1,2", help="Cut for the pruned rows.")] = "1,2,3,4",
     fraction: Annotated[float, typer.Option("--fraction", metavar="F", help="Of their widths.")] = 0.5,
     runtime: Annotated[str, typer.Option("--runtime", help="onnxruntime, openvino, eager, ...")] = "onnxruntime",
-    repeats: Annotated[int, typer.Option("--repeats", help="Rounds of measurement.")] = 20,
-    settings: Set = None,
+    repeats: Repeats = 20,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Time every block of the encoder at every level of the image pyramid, dense and pruned, and fit a latency model.
@@ -241,15 +233,16 @@ def bench(
         cells = latency_table(
             dense_and_pruned(dense, at, _numbers(stages), fraction), at, runtime=runtime, repeats=repeats
         )
-    if as_json:
-        print_json({"size": list(at), "runtime": runtime, "cells": [asdict(cell) for cell in cells]})
-        return
-    _show_table(as_table(cells))
+    show_table(
+        {"size": list(at), "runtime": runtime, "cells": [asdict(cell) for cell in cells]},
+        as_json,
+        lambda: as_table(cells),
+    )
 
 
 @app.command(epilog="Example: within segmentation networks --size 1024x2048")
 def networks(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Only these.")] = None,
+    names: Names = None,
     size: Annotated[str, typer.Option("--size", metavar="HxW", help="Count at this image size.")] = "512x1024",
     as_json: Json = False,
 ) -> None:
@@ -259,10 +252,7 @@ def networks(
         from within.segmentation.network_table import as_table, table_rows
 
         rows = table_rows(names, at)
-    if as_json:
-        print_json({"size": list(at), "networks": rows})
-        return
-    _show_table(as_table(rows, at))
+    show_table({"size": list(at), "networks": rows}, as_json, lambda: as_table(rows, at))
 
 
 def _numbers(text: str) -> list[int]:
@@ -272,9 +262,3 @@ def _numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise WithinError(f"{text!r} is no list of stages", where="--stages", todo="write for instance 1,2") from None
-
-
-def _show_table(found: ReportTable) -> None:
-    from within.core.report import print_table
-
-    print_table(found, console())

@@ -33,7 +33,7 @@ from within.core.plan import Plan
 from within.core.pruning import apply
 from within.core.report import ReportTable
 from within.core.train.launch import launch
-from within.core.train.randomness import preserved_randomness, seed_everything
+from within.core.train.randomness import seeded
 from within.segmentation.data import SegmentationPairs, TrainingCrops, find_dataset
 from within.segmentation.eval import evaluate
 from within.segmentation.models import build
@@ -227,10 +227,8 @@ def _start_of(
         dense = build(training.network, **training.arguments)
         dense.load_state_dict(untrained)
         return apply(plan, dense)
-    with preserved_randomness():
-        seed_everything(seed + FRESH)
-        fresh = copy.deepcopy(pruned)
-        initialise(fresh)
+    fresh = copy.deepcopy(pruned)
+    seeded(seed + FRESH, lambda: initialise(fresh))
     return fresh
 
 

@@ -6,23 +6,20 @@ The run directory receives `config.py`, `plan.json` and `model.safetensors` (the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from within.core.checkpoint import WEIGHTS, load_into, load_state, save_model, save_weights
 from within.core.cli.configuration import read_config
-from within.core.cli.run_directory import open_run_directory
+from within.core.cli.training import train_in
 from within.core.errors import WithinError
-from within.core.files import write_json
-from within.core.plan import Plan
 from within.core.train import TrainingResult, fit
-from within.core.train.launch import launch
-from within.core.train.randomness import preserved_randomness, seed_everything
+from within.core.train.launch import launch, share_of_batch
+from within.core.train.randomness import seeded
 from within.segmentation.data import SegmentationPairs, TrainingCrops, find_dataset
 from within.segmentation.eval import evaluate
 from within.segmentation.losses import BoundaryAwareFocal, class_weights, cross_entropy
@@ -31,8 +28,6 @@ from within.segmentation.named_network import first_plan, load_weights
 from within.segmentation.prediction import height_width
 from within.segmentation.training_settings import Schedule, TrainingSettings, training_settings
 from within.segmentation.weights.encoder_layout import load_encoder, load_for_other_classes
-
-BEST = "best.json"
 
 
 def main(
@@ -64,28 +59,26 @@ def main(
     folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
     size = settings.schedule.crop_size
     plan = first_plan(network, size, settings.network, settings.arguments, seed=settings.seed)
-    keeper = None if held_out is None else BestWeights(held_out, plan, folder, height_width(settings.size))
-    with open_run_directory(folder, read, resume=resume, write=launched.is_main):
-        result = train_network(
-            network,
-            pairs,
-            settings.schedule,
-            processes=launched.world_size,
-            validate=keeper,
-            validate_every=None if keeper is None else settings.validate_every * settings.schedule.rounds(len(pairs)),
-            run_directory=folder,
-            resume=resume,
-            device=launched.device,
-            description=settings.name,
-            **settings.run_options(),
-        )
-    if launched.is_main:
-        save_weights(network, folder / "last.safetensors", {"network": settings.network})
-        if keeper is None:
-            save_model(network, plan, folder)
-        else:
-            load_into(network, load_state(folder / WEIGHTS), where=str(folder / WEIGHTS))
-    return result
+    train = partial(
+        train_network, pairs=pairs, schedule=settings.schedule, description=settings.name, **settings.run_options()
+    )
+
+    def measure(model: nn.Module) -> dict[str, float]:
+        assert held_out is not None
+        scores = evaluate(model, held_out, size=height_width(settings.size), description="Validating").scores()
+        return {"mIoU": 100 * scores.mean_iou, "pixel accuracy": 100 * scores.pixel_accuracy}
+
+    return train_in(
+        folder,
+        train,
+        network,
+        plan,
+        config=read,
+        launched=launched,
+        resume=resume,
+        measure=None if held_out is None else measure,
+        validate_every=settings.validate_every * settings.schedule.rounds(len(pairs)),
+    )
 
 
 def start(settings: TrainingSettings) -> nn.Module:
@@ -94,9 +87,7 @@ def start(settings: TrainingSettings) -> nn.Module:
     Raises:
         WithinError: for an unknown network, or weights that do not fit.
     """
-    with preserved_randomness():
-        seed_everything(settings.seed)
-        network = build(settings.network, **settings.arguments)
+    network = seeded(settings.seed, lambda: build(settings.network, **settings.arguments))
     if settings.weights is not None:
         load_weights(network, settings.weights)
     if settings.transfer is not None:
@@ -132,18 +123,13 @@ def train_network(
     Raises:
         WithinError: when the batch cannot be shared, and as `fit` does.
     """
-    if schedule.batch_size % processes:
-        raise WithinError(
-            f"The batch size {schedule.batch_size} cannot be divided among {processes} processes",
-            todo="start a number of processes that divides it",
-        )
     crops = pairs if isinstance(pairs, TrainingCrops) else training_crops(pairs, schedule)
     steps = schedule.steps(len(crops))
     return fit(
         network,
         crops,
         iterations=steps,
-        batch_size=schedule.batch_size // processes,
+        batch_size=share_of_batch(schedule.batch_size, processes),
         **objective_of(schedule, crops),
         ema=schedule.ema,
         optimizer=schedule.optimizer,
@@ -190,31 +176,6 @@ def loss_of(schedule: Schedule, crops: TrainingCrops) -> Callable[[Tensor, Tenso
         return cross_entropy(scores, labels, ignore=ignore, weights=weights)
 
     return loss
-
-
-class BestWeights:
-    """A validation that keeps the weights with the best mIoU in the run directory, over interruptions too.
-
-    Arguments:
-        pairs: what is measured on.
-        plan: how the network was made.
-        folder: the run directory.
-        size: height and width at which the network works, or None.
-    """
-
-    def __init__(self, pairs: SegmentationPairs, plan: Plan, folder: Path, size: tuple[int, int] | None) -> None:
-        self.pairs, self.plan, self.folder, self.size = pairs, plan, folder, size
-
-    def __call__(self, network: nn.Module) -> dict[str, float]:
-        """Returns mIoU (V0) and pixel accuracy in per cent."""
-        scores = evaluate(network, self.pairs, size=self.size, description="Validating").scores()
-        best = self.folder / BEST
-        before = float(json.loads(best.read_text())["mIoU"]) if best.is_file() else -1.0
-        figures = {"mIoU": 100 * scores.mean_iou, "pixel accuracy": 100 * scores.pixel_accuracy}
-        if figures["mIoU"] > before:
-            save_model(network, self.plan, self.folder)
-            write_json(best, figures)
-        return figures
 
 
 def _least_ratio(schedule: Schedule) -> float:

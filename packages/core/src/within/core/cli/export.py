@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from within.core.cli.configuration import load_config
+from within.core.cli.domain_options import Opset
 from within.core.cli.factory import FactoryArguments, build_model, build_with_weights, example_inputs, parse_arguments
 from within.core.cli.output import Json, console, print_json, standard_output_for_json
 from within.core.cli.run_directory import MODEL, dense_of, load_run
@@ -36,7 +37,6 @@ Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file; model.onnx of the run by default.")
 ]
 Fixed = Annotated[bool, typer.Option("--fixed", help="Fix batch and image size instead of leaving them open.")]
-Opset = Annotated[int, typer.Option("--opset", help="Version of the ONNX operator set.")]
 
 
 def register(app: typer.Typer) -> None:

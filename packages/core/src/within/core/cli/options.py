@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from within.core.cli.output import console, print_json
 from within.core.errors import WithinError
+
+if TYPE_CHECKING:
+    from within.core.report import ReportTable
 
 
 def height_width(text: str) -> tuple[int, int]:
@@ -75,6 +78,16 @@ def show(record: Mapping[str, Any], as_json: bool, title: str) -> None:
     for name, value in record.items():
         table.add_row(name.replace("_", " "), escape(cell(name, value)))
     console().print(table)
+
+
+def show_table(record: Mapping[str, Any], as_json: bool, table: Callable[[], ReportTable]) -> None:
+    """Prints what was found, as one JSON object or as a table."""
+    if as_json:
+        print_json(record)
+        return
+    from within.core.report.terminal import print_table
+
+    print_table(table(), console())
 
 
 def cell(name: str, value: Any) -> str:

@@ -74,6 +74,28 @@ def launch(device: str | torch.device | None = None) -> Launch:
     return Launch(chosen, dist.get_rank(), dist.get_world_size())
 
 
+def share_of_batch(batch_size: int, processes: int, *, least: int = 1, where: str | None = None) -> int:
+    """Returns how many items of a batch each process takes.
+
+    Arguments:
+        batch_size: items of all processes together.
+        processes: that share them.
+        least: what each of them needs.
+        where: what errors call the training.
+
+    Raises:
+        WithinError: when the batch cannot be divided evenly, or the shares are too small.
+    """
+    if batch_size % processes or batch_size // processes < least:
+        raise WithinError(
+            f"The batch size {batch_size} cannot be divided among {processes} processes"
+            + (f", {least} or more each" if least > 1 else ""),
+            where=where,
+            todo="choose another batch_size, or a number of processes that divides it",
+        )
+    return batch_size // processes
+
+
 def share_gradients(model: nn.Module, launched: Launch) -> nn.Module:
     """Wraps a model so that all processes train the same weights; alone, it is returned as it is."""
     if not launched.distributed:

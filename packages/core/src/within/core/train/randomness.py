@@ -8,13 +8,16 @@ uninterrupted one for nothing. `numpy.random.SeedSequence` mixes the coordinates
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 DATA, MODEL, ORDER = 0, 1, 2  # streams: what a batch draws, what the network draws (dropout), the order of the items
+
+Made = TypeVar("Made")
 
 
 def step_seed(seed: int, step: int, rank: int, stream: int) -> int:
@@ -46,3 +49,10 @@ def preserved_randomness() -> Iterator[None]:
         torch.set_rng_state(cpu)
         if devices:
             torch.cuda.set_rng_state_all(devices)
+
+
+def seeded(seed: int, make: Callable[[], Made]) -> Made:
+    """Returns what a function makes with the random numbers of a seed; those of the caller go on undisturbed."""
+    with preserved_randomness():
+        seed_everything(seed)
+        return make()

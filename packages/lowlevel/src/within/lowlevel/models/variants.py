@@ -1,7 +1,7 @@
 """The variants of the networks as data: constructor arguments, task, and counts.
 
-`params` and `macs` are exact for the constructor's arguments and an input of `size`; MACs are those of convolutions and
-matrix products. `published` quotes what the authors state.
+`parameters` and `macs` are exact for the constructor's arguments and an input of `size`; MACs are those of
+convolutions and matrix products. `published` quotes what the authors state.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from within.core.registry import by_name
 from within.lowlevel.models.carn import CARN
 from within.lowlevel.models.cyclegan import ResnetGenerator
 from within.lowlevel.models.dce_net import DCENet
@@ -43,7 +44,7 @@ class Variant:
         channels: of the input image.
         scale: upscaling factor, 1 where the size stays.
         inputs: what `forward` takes.
-        params: number of parameters, frozen ones included.
+        parameters: number of parameters, frozen ones included.
         macs: multiply-accumulates for one image of `size`.
         size: height and width of the input that `macs` holds for.
         published: counts or quality as the authors state them, or empty.
@@ -55,7 +56,7 @@ class Variant:
     task: Task
     channels: int
     scale: int
-    params: int
+    parameters: int
     macs: int
     size: tuple[int, int]
     published: str = ""
@@ -66,7 +67,7 @@ def _row(
     name: str,
     network: type[nn.Module],
     task: Task,
-    params: int,
+    parameters: int,
     macs: int,
     *,
     published: str = "",
@@ -78,7 +79,7 @@ def _row(
     channels = arguments.get("channels", 4 if network is PMRID else 1 if network in (DnCNN, FFDNet) else 3)
     size = size or (SIZE_FOR_720P[scale] if task == "sr" else (256, 256))
     frozen = MappingProxyType(arguments)
-    return Variant(name, network, frozen, task, channels, scale, params, macs, size, published, inputs)
+    return Variant(name, network, frozen, task, channels, scale, parameters, macs, size, published, inputs)
 
 
 # Super-resolution papers count for an output of 1280x720; at x3 the nearest whole input is 426 wide.
@@ -88,7 +89,7 @@ _EDSR_LARGE = {"width": 256, "depth": 32, "residual_scale": 0.1}
 _GOPRO = {"encoder": (1, 1, 1, 28), "middle": 1, "decoder": (1, 1, 1, 1)}
 _FFDNET_INPUTS = ("image", "noise_level")
 
-_ROWS = (
+VARIANTS: Mapping[str, Variant] = by_name(
     _row("dncnn_s", DnCNN, "denoise", 556_032, 36_314_284_032, published="BSD68 29.23 dB at sigma 25"),
     _row("dncnn_b", DnCNN, "denoise", 667_008, 43_562_041_344, depth=20, published="BSD68 29.16 dB at sigma 25"),
     _row("dncnn_merged", DnCNN, "denoise", 555_137, 36_314_284_032, batch_norm=False),
@@ -171,6 +172,4 @@ _ROWS = (
     # The project's own denoiser, small enough to be shipped.
     _row("unet_denoise", UNet, "denoise", 218_563, 1_820_327_936, widths=(16, 32, 48, 64), up="nearest"),
 )
-
-VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})
 ALIASES: Mapping[str, str] = MappingProxyType({"carn": "carn_x4", "carn_m": "carn_m_x4"})

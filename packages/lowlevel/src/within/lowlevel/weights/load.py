@@ -178,7 +178,7 @@ def _identify(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     counts = {_parameters(layout, state) for layout in LAYOUTS}
     fitting = []
     for name in names():
-        if variant(name).params not in counts:
+        if variant(name).parameters not in counts:
             continue
         with torch.device("meta"):
             target = build(name).state_dict()

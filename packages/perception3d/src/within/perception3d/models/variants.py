@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from within.core.registry import construct, find_by_name
+from within.core.registry import Registry
 from within.perception3d.models.anchor_detectors import point_pillars, second
 from within.perception3d.models.anchor_head import AnchorClass
 from within.perception3d.models.bev_backbone import BevBlock
@@ -61,12 +61,12 @@ class Variant:
     """A detector by name.
 
     Attributes:
-        constructor: of the network.
-        arguments: of the constructor.
+        network: a function that returns it.
+        arguments: what it is called with.
         note: what it is.
     """
 
-    constructor: Callable[..., Detector]
+    network: Callable[..., Detector]
     arguments: Mapping[str, Any]
     note: str
 
@@ -165,9 +165,8 @@ VARIANTS: Mapping[str, Variant] = {
 }  # fmt: skip
 
 
-def names() -> tuple[str, ...]:
-    """Returns the names of all variants."""
-    return tuple(VARIANTS)
+REGISTRY = Registry(VARIANTS)
+names = REGISTRY.names
 
 
 def build(name: str, **overrides: Any) -> Detector:
@@ -180,7 +179,6 @@ def build(name: str, **overrides: Any) -> Detector:
     Raises:
         WithinError: for an unknown name, or an override that the constructor does not have.
     """
-    found = find_by_name(VARIANTS, name)
     if "blocks" in overrides:
         overrides["blocks"] = tuple(
             each if isinstance(each, BevBlock) else BevBlock(*each) for each in overrides["blocks"]
@@ -189,4 +187,5 @@ def build(name: str, **overrides: Any) -> Detector:
         overrides["grid"] = VoxelGrid(
             **{key: tuple(value) if isinstance(value, list) else value for key, value in overrides["grid"].items()}
         )
-    return construct(found.constructor, found.arguments, overrides, where=name)
+    found: Detector = REGISTRY.build(name, **overrides)
+    return found

@@ -6,9 +6,8 @@ The run directory receives `config.py`, `plan.json` and `model.safetensors` (the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from within.core.checkpoint import WEIGHTS, load_into, load_state, save_model, save_weights
 from within.core.cli.configuration import read_config
-from within.core.cli.run_directory import open_run_directory
-from within.core.errors import WithinError
-from within.core.files import write_json
-from within.core.plan import Plan
+from within.core.cli.training import train_in
 from within.core.train import TrainingResult, fit
-from within.core.train.launch import launch
-from within.core.train.randomness import preserved_randomness, seed_everything
+from within.core.train.launch import launch, share_of_batch
+from within.core.train.randomness import seeded
 from within.perception3d.data.frustum import labelled_frustums, read_frames
 from within.perception3d.data.s3dis import areas_of
 from within.perception3d.data.s3dis_rooms import open_rooms
@@ -37,7 +32,6 @@ from within.perception3d.pvcnn.published_layout import load_weights
 from within.perception3d.pvcnn.registry import build, variant
 from within.perception3d.pvcnn.training_settings import PointSchedule, PointTrainingSettings, training_settings
 
-BEST = "best.json"
 Evaluate = Callable[[Any], PointEvaluation]
 
 
@@ -72,28 +66,20 @@ def main(
     example = tuple(each for each in items[0][0]) if known.task == "frustums" else (items[0][0],)
     inputs = tuple(each[None] for each in example)
     plan = first_plan(network, settings.network, settings.arguments, inputs, seed=settings.seed)
-    keeper = BestWeights(evaluate, plan, folder) if settings.validate_every else None
-    with open_run_directory(folder, read, resume=resume, write=launched.is_main):
-        result = train_network(
-            network,
-            items,
-            settings.schedule,
-            processes=launched.world_size,
-            validate=keeper,
-            validate_every=settings.validate_every * settings.schedule.rounds(len(items)) or None,
-            run_directory=folder,
-            resume=resume,
-            device=launched.device,
-            description=settings.name,
-            **settings.run_options(),
-        )
-    if launched.is_main:
-        save_weights(network, folder / "last.safetensors", {"network": settings.network})
-        if keeper is None:
-            save_model(network, plan, folder)
-        else:
-            load_into(network, load_state(folder / WEIGHTS), where=str(folder / WEIGHTS))
-    return result
+    train = partial(
+        train_network, items=items, schedule=settings.schedule, description=settings.name, **settings.run_options()
+    )
+    return train_in(
+        folder,
+        train,
+        network,
+        plan,
+        config=read,
+        launched=launched,
+        resume=resume,
+        measure=(lambda model: evaluate(model).figures) if settings.validate_every else None,
+        validate_every=settings.validate_every * settings.schedule.rounds(len(items)),
+    )
 
 
 def start(settings: PointTrainingSettings) -> nn.Module:
@@ -102,9 +88,7 @@ def start(settings: PointTrainingSettings) -> nn.Module:
     Raises:
         WithinError: for an unknown network, or weights that do not fit.
     """
-    with preserved_randomness():
-        seed_everything(settings.seed)
-        network = build(settings.network, **settings.arguments)
+    network = seeded(settings.seed, lambda: build(settings.network, **settings.arguments))
     if settings.weights is not None:
         load_weights(network, settings.weights)
     return network
@@ -149,11 +133,6 @@ def train_network(
     Raises:
         WithinError: when the batch cannot be shared, and as `fit` does.
     """
-    if schedule.batch_size % processes or schedule.batch_size // processes < 2:
-        raise WithinError(
-            f"{schedule.batch_size} clouds cannot be shared by {processes} processes, two or more each",
-            todo="choose another batch_size or number of processes",
-        )
     target: dict[str, Any] = (
         {"objective": frustum_objective} if isinstance(items, FrustumItems) else {"loss": F.cross_entropy}
     )
@@ -161,7 +140,7 @@ def train_network(
         network,
         items,
         iterations=schedule.steps(len(items)),
-        batch_size=schedule.batch_size // processes,
+        batch_size=share_of_batch(schedule.batch_size, processes, least=2),  # batch norm needs two
         **target,
         optimizer=schedule.optimizer,
         schedule=schedule.scheduler(len(items)),
@@ -175,26 +154,3 @@ def train_network(
 def frustum_objective(network: Any, inputs: tuple[Tensor, ...], target: FrustumTarget) -> dict[str, Tensor]:
     """Returns the terms of the frustum loss of a batch."""
     return frustum_losses(network(*inputs), target, network.sizes)
-
-
-class BestWeights:
-    """A validation that keeps the weights with the best first figure in the run directory, over interruptions too.
-
-    Arguments:
-        evaluate: measures a network.
-        plan: how the network was made.
-        folder: the run directory.
-    """
-
-    def __init__(self, evaluate: Evaluate, plan: Plan, folder: Path) -> None:
-        self.evaluate, self.plan, self.folder = evaluate, plan, folder
-
-    def __call__(self, network: nn.Module) -> dict[str, float]:
-        """Returns the figures in per cent."""
-        figures = dict(self.evaluate(network).figures)
-        first, best = next(iter(figures)), self.folder / BEST
-        before = float(json.loads(best.read_text())[first]) if best.is_file() else -1.0
-        if figures[first] > before:
-            save_model(network, self.plan, self.folder)
-            write_json(best, figures)
-        return figures

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from within.core.registry import by_name
 from within.perception3d.pvcnn.frustum import FrustumNetwork
 from within.perception3d.pvcnn.s3dis import RoomPointNet, RoomPVCNN, RoomPVCNNPlusPlus
 from within.perception3d.pvcnn.shapenet import PartPointNetPlusPlus, PartPVCNN
@@ -51,10 +51,6 @@ class Variant:
         return (torch.zeros(batch, channels, self.points),)
 
 
-def _table(*variants: Variant) -> Mapping[str, Variant]:
-    return MappingProxyType({variant.name: variant for variant in variants})
-
-
 def _widths(
     prefix: str,
     network: Callable[..., nn.Module],
@@ -78,7 +74,7 @@ def _widths(
     ]
 
 
-VARIANTS: Mapping[str, Variant] = _table(
+VARIANTS: Mapping[str, Variant] = by_name(
     *_widths(
         "pvcnn_s3dis",
         RoomPVCNN,

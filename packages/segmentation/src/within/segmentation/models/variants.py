@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
+from within.core.registry import by_name
 from within.segmentation.models.espnet import ESPNet
 from within.segmentation.models.espnet_v2 import ESPNetV2
 from within.segmentation.models.normalisation import CAMVID_DEVIATION, CAMVID_MEAN
@@ -32,11 +32,7 @@ class Variant:
     published: str = ""
 
 
-def _table(*variants: Variant) -> Mapping[str, Variant]:
-    return MappingProxyType({variant.name: variant for variant in variants})
-
-
-VARIANTS: Mapping[str, Variant] = _table(
+VARIANTS: Mapping[str, Variant] = by_name(
     Variant("swiftnet_rn18", SwiftNetSingleScale, {"depth": 18}, "Cityscapes val 75.4, 104.0 GFLOPs, 11.8 M"),
     Variant("swiftnet_rn34", SwiftNetSingleScale, {"depth": 34}),
     Variant("swiftnet_mobilenet_v2", SwiftNetSingleScale, {"depth": "mobilenet_v2"}),

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from within.perception3d.models.bev_layers import BevConvolution, BevNorm
-from within.perception3d.models.bev_map import BevMap, dense, occupied, sparse
+from within.perception3d.models.bev_map import BevMap, dense, sparse
 from within.perception3d.sparse import SparseTensor, cells_of, largest_by_row, sum_by_row
 
 WIDTH = 8
@@ -60,10 +61,8 @@ class ImportancePredictor(nn.Module):
         layers.append(ConvolutionNormSigmoid(BevConvolution(widths[-1], classes, 1), classes))
         self.shared = nn.Sequential(*layers)
 
-    def of_voxels(
-        self, stage: int, x: SparseTensor
-    ) -> tuple[Float[Tensor, "batch classes height width"], Bool[Tensor, "batch height width"]]:
-        """Returns importance by class and occupancy, over the predictor's map.
+    def of_voxels(self, stage: int, x: SparseTensor) -> Importance:
+        """Returns the importance of the occupied columns, over the predictor's map.
 
         Arguments:
             stage: number of the stage of the 3-D backbone.
@@ -76,14 +75,13 @@ class ImportancePredictor(nn.Module):
             extents = [-(-size // factor) for size in extents]
             rows, cells = cells_of(indices.div(steps, rounding_mode="floor"), x.batch, (depth, *extents))
             features, indices = largest_by_row(features, rows, len(cells)), cells
-        rows, places = cells_of(indices[:, [0, 2, 3]], x.batch, (extents[0], extents[1]))
-        summed = SparseTensor(sum_by_row(features, rows, len(places)), places, (extents[0], extents[1]), x.batch)
+        shape = (extents[0], extents[1])
+        rows, places = cells_of(indices[:, [0, 2, 3]], x.batch, shape)
+        summed = SparseTensor(sum_by_row(features, rows, len(places)), places, shape, x.batch)
         return self._importance(self.voxel_embeddings[str(stage)], summed)
 
-    def of_map(
-        self, convolution: int, x: BevMap
-    ) -> tuple[Float[Tensor, "batch classes height width"], Bool[Tensor, "batch height width"]]:
-        """Returns importance by class and occupancy, over the map.
+    def of_map(self, convolution: int, x: BevMap) -> Importance:
+        """Returns the importance of the occupied pixels, in the order of `sparse(x)`.
 
         Arguments:
             convolution: number of the convolution of the 2-D backbone.
@@ -92,9 +90,30 @@ class ImportancePredictor(nn.Module):
         found = sparse(x)
         return self._importance(self.map_embeddings[str(convolution)], found.with_features(found.features.detach()))
 
-    def _importance(self, embedding: nn.Module, x: SparseTensor) -> tuple[Tensor, Tensor]:
+    def _importance(self, embedding: nn.Module, x: SparseTensor) -> Importance:
         rows = embedding(x)
-        return dense(self.shared(rows if self.occupied_only else dense(rows))), occupied(x)
+        if self.occupied_only:
+            return Importance(self.shared(rows))
+        everywhere = self.shared(dense(rows))
+        batch, row, column = x.indices.long().unbind(1)
+        return Importance(x.with_features(everywhere[batch, :, row, column]), everywhere)
+
+
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """What is predicted at one place.
+
+    Attributes:
+        pixels: by class, at the occupied pixels.
+        everywhere: by class, over all pixels, where the predictor is dense.
+    """
+
+    pixels: SparseTensor
+    everywhere: Float[Tensor, "batch classes height width"] | None = None
+
+    def dense(self) -> Float[Tensor, "batch classes height width"]:
+        """Returns importance over all pixels, zero where nothing was predicted."""
+        return self.pixels.dense() if self.everywhere is None else self.everywhere
 
 
 class ConvolutionNormSigmoid(nn.Module):

@@ -14,7 +14,6 @@ Elsewhere the pairs are handled with torch's own gathering and adding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from torch import Tensor
 from within.perception3d.sparse import rows_numba
 from within.perception3d.sparse.rulebook import Rulebook
 
-SLICE = 2048  # pairs: fewer make small products slow, more leave the cache
 FEW_OUTPUTS = 8
 
 
@@ -73,56 +71,40 @@ def _multiply(
     source: Tensor, matrices: Tensor, bias: Tensor | None, rulebook: Rulebook, rows: int, *, back: bool
 ) -> Tensor:
     """Returns the sums of source[reads] @ matrix, and the bias; `back` reads outputs and writes inputs."""
-    found = source.new_zeros(rows, matrices.shape[2]) if bias is None else bias.repeat(rows, 1)
     if _is_compiled(source) and matrices.shape[2] <= FEW_OUTPUTS <= matrices.shape[1]:
-        _by_products(source, matrices, rulebook.neighbours(back), found)
-        return found
+        return _by_products(source, matrices, bias, rulebook.neighbours(back))
+    if rulebook.identity is None:
+        found = source.new_zeros(rows, matrices.shape[2]) if bias is None else bias.repeat(rows, 1)
+    else:  # every row meets itself
+        own = matrices[rulebook.identity]
+        found = source @ own if bias is None else torch.addmm(bias, source, own)
     reads, writes = (rulebook.outputs, rulebook.inputs) if back else (rulebook.inputs, rulebook.outputs)
-    _by_pairs(source, matrices, reads, writes, rulebook, found)
-    return found
-
-
-def _by_pairs(
-    source: Tensor, matrices: Tensor, reads: Tensor, writes: Tensor, rulebook: Rulebook, found: Tensor
-) -> None:
-    starts, each = rulebook.starts, matrices.unbind(0)
-    if rulebook.identity is not None:
-        found.addmm_(source, each[rulebook.identity])
-    apart = [k for k in range(len(starts) - 1) if k != rulebook.identity and starts[k + 1] > starts[k]]
+    each = matrices.unbind(0)
     if not _is_compiled(source):
-        for k in apart:
-            rows = source.index_select(0, reads[starts[k] : starts[k + 1]])
-            found.index_add_(0, writes[starts[k] : starts[k + 1]], rows @ each[k])
-        return
+        for parts in rulebook.slices:
+            for k, first, last in parts:
+                taken = source.index_select(0, reads[first:last])
+                found.index_add_(0, writes[first:last], taken @ each[k])
+        return found
     read, write = reads.numpy(), writes.numpy()
-    gathered, product = source.new_empty(SLICE, source.shape[1]), source.new_empty(SLICE, found.shape[1])
+    most = max((parts[-1][2] - parts[0][1] for parts in rulebook.slices), default=0)
+    gathered, product = source.new_empty(most, source.shape[1]), source.new_empty(most, found.shape[1])
     arrays = source.detach().numpy(), found.numpy(), gathered.numpy(), product.numpy()
-    for parts in _slices([(k, starts[k], starts[k + 1]) for k in apart], SLICE):
+    for parts in rulebook.slices:
         low, high = parts[0][1], parts[-1][2]
         rows_numba.gather(arrays[0], read, low, high, arrays[2])
         for k, first, last in parts:
             torch.mm(gathered[first - low : last - low], each[k], out=product[first - low : last - low])
         rows_numba.add(arrays[3], write, low, high, arrays[1])
+    return found
 
 
-def _slices(parts: list[tuple[int, int, int]], most: int) -> Iterator[list[tuple[int, int, int]]]:
-    """Yields runs of (offset, first, last) that follow each other without a gap and have at most so many pairs."""
-    found: list[tuple[int, int, int]] = []
-    for k, first, last in parts:
-        while first < last:
-            if found and (found[-1][2] != first or first - found[0][1] == most):
-                yield found
-                found = []
-            end = min(last, (found[0][1] if found else first) + most)
-            found.append((k, first, end))
-            first = end
-    if found:
-        yield found
-
-
-def _by_products(source: Tensor, matrices: Tensor, neighbours: np.ndarray, found: Tensor) -> None:
+def _by_products(source: Tensor, matrices: Tensor, bias: Tensor | None, neighbours: np.ndarray) -> Tensor:
+    rows, width = len(neighbours), matrices.shape[2]
+    found = source.new_zeros(rows, width) if bias is None else bias.repeat(rows, 1)
     products = source @ matrices.transpose(0, 1).reshape(source.shape[1], -1)
     rows_numba.add_neighbours(products.detach().numpy(), neighbours, found.numpy())
+    return found
 
 
 def _correlate(features: Tensor, gradient: Tensor, rulebook: Rulebook) -> Tensor:

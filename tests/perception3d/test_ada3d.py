@@ -11,6 +11,7 @@ from within.perception3d.accounting import pass_cost
 from within.perception3d.ada3d.diagnostics import drop_counts, pixels_in_boxes
 from within.perception3d.ada3d.drop_rate_solver import pass_costs, solve_rates
 from within.perception3d.ada3d.filtering import Filter, kept, scores
+from within.perception3d.ada3d.importance_loss import ImportanceTarget, importance_target
 from within.perception3d.ada3d.thinning import Ada3D, DropRates, drop_rates
 from within.perception3d.bev_pruning import DensePart, prune_widths, remove_convolutions
 from within.perception3d.heatmap import MapGrid
@@ -220,6 +221,22 @@ def test_narrower_and_shallower_networks_still_run(inputs):
         with pytest.raises(WithinError):
             remove_convolutions(thinned, numbers)
     assert isinstance(DensePart(thinned), torch.nn.Module)
+
+
+def test_the_target_may_fill_boxes():
+    """A pixel counts where its centre lies in an object's box; the Gaussians are as without."""
+    grid = MapGrid((0, -10), (0.5, 0.5), (40, 40))
+    boxes = torch.tensor([[[8.0, 0, 0, 6, 2, 1, 0.7], [15, 5, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0, 0]]])
+    labels = torch.tensor([[0, 1, -1]])
+    plain = importance_target(boxes, labels, 2, grid)
+    filled = importance_target(boxes, labels, 2, grid, ImportanceTarget(boxes=True))
+    inside = torch.from_numpy(pixels_in_boxes(boxes[0, :2].numpy(), grid))
+    assert filled[0, 0][inside].min() == 1
+    assert torch.equal(filled[0, 0][~inside], plain[0, 0][~inside])
+    assert plain[0, 0][inside].min() < 0.2
+    wide = importance_target(boxes, labels, 2, grid, ImportanceTarget(least_radius=9))
+    assert (wide >= plain).all()
+    assert (wide > plain).any()
 
 
 def test_boxes_and_pixels():

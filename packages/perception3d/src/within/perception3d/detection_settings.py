@@ -13,6 +13,7 @@ from typing import Any, Literal
 from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.core.train.run_settings import RunSettings
+from within.perception3d.ada3d.importance_loss import ImportanceTarget
 from within.perception3d.anchor_loss import AnchorLossWeights
 from within.perception3d.center_decoding import Decoding
 from within.perception3d.center_loss import CenterLossWeights
@@ -114,6 +115,7 @@ class DetectionSettings(RunSettings):
         loss: weights of a head of centres.
         anchor_loss: weights of a head of anchors.
         augmentation: how scenes are changed; None leaves them.
+        importance: what the stage "importance" takes for important.
         decoding: how boxes are read in the validation.
         split, validation_split: parts of the data set.
         validate_every: epochs between two validations; the weights of the best one are kept.
@@ -130,6 +132,7 @@ class DetectionSettings(RunSettings):
     loss: CenterLossWeights = field(default_factory=CenterLossWeights)
     anchor_loss: AnchorLossWeights = field(default_factory=AnchorLossWeights)
     augmentation: Augmentation | None = field(default_factory=Augmentation)
+    importance: ImportanceTarget = field(default_factory=ImportanceTarget)
     decoding: Decoding = field(default_factory=Decoding)
     split: str | None = "train"
     validation_split: str | None = "val"
@@ -165,6 +168,7 @@ def detection_settings(config: Mapping[str, Any], *, where: str) -> DetectionSet
         "loss": CenterLossWeights,
         "anchor_loss": AnchorLossWeights,
         "augmentation": Augmentation,
+        "importance": ImportanceTarget,
         "decoding": Decoding,
     }
     found: DetectionSettings = read_dataclass(DetectionSettings, config, where, parts=parts)

@@ -6,7 +6,8 @@ is dropped costs nothing from there on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,7 +128,6 @@ class Ada3D(nn.Module):
         super().__init__()
         stages, convolutions = places or (tuple(rates.voxels), tuple(rates.pixels))
         self.detector, self.rates = detector, rates
-        self.dropping = True
         self.register_buffer("progress", torch.ones(()))  # of the shares, from 1 to the rates
         voxel_channels, map_channels, stride = _channels(detector)
         for kind, asked, there in (("stage", stages, voxel_channels), ("convolution", convolutions, map_channels)):
@@ -162,17 +162,17 @@ class Ada3D(nn.Module):
         return self.run(*inputs, dropping=False, head=False)[1]
 
     def run(
-        self, *inputs: Tensor, dropping: bool | None = None, head: bool = True
+        self, *inputs: Tensor, dropping: bool = True, head: bool = True
     ) -> tuple[list[dict[str, Any]], list[Choice]]:
         """Returns the head's maps and what was chosen where.
 
         Arguments:
             inputs: as of `Detector`.
-            dropping: whether anything is dropped; the module's own setting by default.
+            dropping: whether anything is dropped.
             head: whether the head is asked; otherwise there are no maps.
         """
-        drops = self.dropping if dropping is None else dropping
-        filters, choices = self.rates.filters(float(self.progress)) if drops else {}, []
+        filters = self.rates.filters(float(self.progress)) if dropping else {}
+        choices: list[Choice] = []
         stages, convolutions = self.places
 
         def after(stage: int, x: SparseTensor) -> SparseTensor:
@@ -194,18 +194,18 @@ class Ada3D(nn.Module):
 
         if head:
             return self.detector(*inputs, after=after, before=before), choices
-        with torch.no_grad():
-            seen = self.detector.seen_from_above(*inputs, after=_with_gradient(after))
-            self.detector.bev(seen, _with_gradient(before))
+        self.detector.bev(self.detector.seen_from_above(*inputs, after=after), before)
         return [], choices
 
-
-def _with_gradient(function: Any) -> Any:
-    def called(at: int, x: Any) -> Any:
-        with torch.enable_grad():
-            return function(at, x)
-
-    return called
+    @contextmanager
+    def using(self, rates: DropRates) -> Iterator[None]:
+        """Drops by other rates, and asks the predictor there alone, until the end of the block."""
+        before = self.rates, self.places
+        self.rates, self.places = rates, (tuple(rates.voxels), tuple(rates.pixels))
+        try:
+            yield
+        finally:
+            self.rates, self.places = before
 
 
 def kept_pixels(x: BevMap, choice: Choice) -> BevMap:

@@ -43,7 +43,7 @@ class BevConvolution(nn.Conv2d):
     ) -> None:  # fmt: skip
         around = kernel_size // 2 if padding is None else padding
         super().__init__(in_channels, out_channels, kernel_size, stride, around, groups=groups, bias=bias)
-        self.reach = reach
+        self.reach, self.packed = reach, None
 
     def forward(self, x: BevMap) -> Any:
         """Returns a map of the same form."""
@@ -73,9 +73,17 @@ class BevConvolution(nn.Conv2d):
             )
         return x.rulebooks[name]
 
+    packed: Tensor | None
+
+    def pack(self) -> None:
+        """Keeps the matrices, which sparse maps are multiplied with, for weights that change no more."""
+        self.packed = self.matrices.detach()
+
     @property
     def matrices(self) -> Tensor:
         """The weight as (offsets, in, out), with zeros between groups."""
+        if self.packed is not None:
+            return self.packed
         weight = self.weight.flatten(2)
         if self.groups > 1:
             apart = weight.view(self.groups, -1, 1, *weight.shape[1:])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from within.perception3d.ada3d.importance import ConvolutionNormSigmoid
 from within.perception3d.models.bev_backbone import BevBackbone, ConvolutionNormRelu
-from within.perception3d.models.bev_layers import BevUpsample, SpatialSparseNorm
+from within.perception3d.models.bev_layers import BevConvolution, BevUpsample, SpatialSparseNorm
 from within.perception3d.models.center_head import Branch, CenterHead, JoinedBranches
 from within.perception3d.models.detector import Detector
 from within.perception3d.models.voxel_backbone import ConvolutionBlock, ResidualBlock
@@ -43,6 +43,9 @@ def folded(model: nn.Module) -> Any:
     for module in found.modules():
         if isinstance(module, Detector) and module.execution == "sparse" and isinstance(module.head, CenterHead):
             module.head.tasks = nn.ModuleList(JoinedBranches(task) for task in module.head.tasks)
+    for module in found.modules():
+        if isinstance(module, BevConvolution):
+            module.pack()
     return found
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from within.core.errors import WithinError
+from within.perception3d.boxes import in_box
 from within.perception3d.data.info_files import InfoFile, write_info_file
 from within.perception3d.data.nuscenes import CLASSES, find_nuscenes
 from within.perception3d.data.once import find_once, read_sequence
-from within.perception3d.synthetic_lidar import in_box
 
 KEYFRAME = "n015-2018-07-24-11-22-45+0800.pkl"
 

@@ -32,7 +32,7 @@ from within.perception3d.compress_settings import DetectorCompression, compressi
 from within.perception3d.data.scene import Scenes
 from within.perception3d.detection_objective import detection_objective
 from within.perception3d.named_detector import open_detector
-from within.perception3d.scene_sources import find_scenes, take
+from within.perception3d.scene_sources import find_scenes
 from within.perception3d.train import train_detector
 from within.perception3d.training_scenes import TrainingScenes
 
@@ -84,7 +84,7 @@ def main(
         )
     scenes, test = find_scenes(settings.data, settings.split), find_scenes(settings.data, settings.test)
     if settings.limit is not None:
-        test = take(test, range(min(settings.limit, len(test))))
+        test = test.take(range(min(settings.limit, len(test))))
     name = named.name if named.run is None else named.run.name
     directory = run_directory or settings.run or Path("runs") / f"{name}-compressed"
     with open_run_directory(directory, read, resume=resume) as folder:

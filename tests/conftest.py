@@ -29,9 +29,9 @@ CHECKED += [
 CHECKED += [  # numba's functions, in some of the other modules, cannot be wrapped
     f"within.perception3d.{part}"
     for part in (
-        "ada3d", "models", "data", "detections", "center_loss", "center_decoding", "anchor_loss", "anchor_targets",
-        "scene_augmentation", "training_scenes", "sparse.sparse_tensor", "sparse.layers", "sparse.convolution",
-        "metrics.nuscenes_detection", "metrics.once_ap", "synthetic_lidar", "synthetic_scene",
+        "ada3d", "boxes", "models", "data", "detections", "center_loss", "center_decoding", "anchor_loss",
+        "anchor_targets", "scene_augmentation", "training_scenes", "sparse.sparse_tensor", "sparse.layers",
+        "sparse.convolution", "metrics.nuscenes_detection", "metrics.once_ap", "synthetic_lidar", "synthetic_scene",
     )
 ]  # fmt: skip
 checker = ModuleType("within_tests_checker")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from within.core.errors import WithinError
+from within.perception3d.boxes import in_box
 from within.perception3d.data.info_files import InfoFile, write_info_file
-from within.perception3d.data.nuscenes import CLASSES, find_nuscenes
+from within.perception3d.data.nuscenes import CLASSES, NuscenesFrames, find_nuscenes
 from within.perception3d.data.once import find_once, read_sequence
-from within.perception3d.synthetic_lidar import in_box
 
 KEYFRAME = "n015-2018-07-24-11-22-45+0800.pkl"
 
@@ -179,6 +179,15 @@ def test_once_frames(tmp_path):
     everything = find_once(tmp_path, "val", annotated=False)
     assert len(everything) == 2
     assert len(everything.scene(1).boxes) == 0
+    assert [everything.take([1, 0]).scene(index).name for index in (0, 1)] == ["200", "100"]
+
+
+def test_some_frames_of_nuscenes_are_those_that_were_asked_for(tmp_path):
+    infos = InfoFile("nuscenes", {"car": 0}, tuple({"token": token} for token in "abcd"), {"version": 1})
+    frames = NuscenesFrames(tmp_path, infos, sweeps=3)
+    some = frames.take([2, 0])
+    assert [some.token(index) for index in range(len(some))] == ["c", "a"]
+    assert (some.folder, some.sweeps, some.infos.names, len(frames)) == (tmp_path, 3, {0: "car"}, 4)
 
 
 def test_what_is_wrong_with_a_once_folder_is_named(tmp_path):

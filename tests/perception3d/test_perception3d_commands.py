@@ -20,7 +20,7 @@ from within.perception3d.eval import detect, evaluate
 from within.perception3d.eval import main as evaluate_as_configured
 from within.perception3d.models.folding import dense_bev
 from within.perception3d.named_detector import build, open_detector
-from within.perception3d.scene_sources import SomeScenes, find_scenes
+from within.perception3d.scene_sources import find_scenes
 from within.perception3d.synthetic_kitti import write_scenes
 from within.perception3d.train import main as train
 
@@ -205,7 +205,7 @@ def test_nuscenes_is_read_and_scored(data, tmp_path):
         target.symlink_to(path)
     frames = find_scenes(tmp_path, "val")
     network = build("center_point_nuscenes_pillars").eval()
-    found = evaluate(network, SomeScenes(frames, (0,)))
+    found = evaluate(network, frames.take([0]))
     assert found.frames == 1
     assert set(found.summary()) > {"mAP", "NDS", "car", "barrier"}
     assert found.table().rows

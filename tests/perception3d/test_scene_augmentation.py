@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from within.perception3d.boxes import in_box
 from within.perception3d.data.scene import Scene
 from within.perception3d.rotated_overlap import rectangle_overlaps
-from within.perception3d.scene_augmentation import Augmentation, augment, in_box, object_samples
+from within.perception3d.scene_augmentation import Augmentation, augment, object_samples
 from within.perception3d.training_scenes import padded_boxes, within_region
 from within.perception3d.voxels import VoxelGrid
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from within.core.errors import WithinError
+from within.perception3d.boxes import in_box
 from within.perception3d.data.kitti_calibration import read_calibration
 from within.perception3d.data.kitti_labels import read_labels
 from within.perception3d.data.point_files import read_points
@@ -17,7 +18,6 @@ from within.perception3d.synthetic_kitti import SERIES, write_scenes
 from within.perception3d.synthetic_lidar import (
     IMAGE_SIZE,
     LEAST_POINTS,
-    in_box,
     label,
     scan,
     synthetic_calibration,

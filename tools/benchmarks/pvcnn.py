@@ -123,7 +123,7 @@ def _golden_difference() -> float | None:
     golden = load_file(path)
     state = {name.removeprefix("state."): value for name, value in golden.items() if name.startswith("state.")}
     network = build("pvcnn_s3dis_c0p125").eval()
-    network.load_state_dict(renamed_state(state, where=str(path)))
+    network.load_state_dict(renamed_state(state))
     with torch.no_grad():
         return float((network(golden["input"]) - golden["logits"]).abs().max())
 

@@ -181,4 +181,4 @@ def test_torch_files_are_read_as_tensors_only(checkpoint, capfd):
     assert main(["pack", "code.pth"]) == 2
     torch.save([1, 2], "list.pth")
     assert main(["pack", "list.pth"]) == 2
-    assert "no state dict" in capfd.readouterr().err
+    assert "holds no weights" in capfd.readouterr().err

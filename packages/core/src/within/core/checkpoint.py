@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +18,7 @@ from within.core.files import atomic_write, new_run_directory, write_json
 from within.core.plan import Plan, apply, read_plan
 
 PLAN, WEIGHTS, METRICS = "plan.json", "model.safetensors", "metrics.json"
+STATES = ("state_dict", "model_state", "model", "params")  # what a torch file may keep its weights under
 
 
 class Compressed(Protocol):
@@ -83,7 +86,7 @@ def load_state(path: str | Path) -> dict[str, torch.Tensor]:
     """Reads a safetensors file.
 
     Raises:
-        WithinError: when it is missing, truncated or not safetensors, or holds NaN or Inf.
+        WithinError: when it is missing, truncated or not safetensors, or holds NaN or infinity.
     """
     try:
         with safe_open(str(path), framework="pt") as handle:
@@ -94,10 +97,21 @@ def load_state(path: str | Path) -> dict[str, torch.Tensor]:
     for key, target in metadata.items():
         if key.startswith("shared:"):
             state[key.removeprefix("shared:")] = state[target]
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise WithinError(f"The weights of {name} hold NaN or Inf", where=str(path))
+    check_finite(state, where=str(path))
     return state
+
+
+def check_finite(state: Mapping[str, torch.Tensor], *, where: str) -> None:
+    """Checks the tensors of a file.
+
+    Raises:
+        WithinError: naming the first that holds NaN or infinity.
+    """
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WithinError(
+                f"The weights of {name} hold NaN or infinity", where=where, todo="use a checkpoint from before that"
+            )
 
 
 def load(directory: str | Path, build: Callable[[], nn.Module]) -> nn.Module:
@@ -145,27 +159,44 @@ def load_into(model: nn.Module, state: Mapping[str, torch.Tensor], *, where: str
     model.load_state_dict(dict(state))
 
 
+class _Nothing:
+    """Stands for any object that is no tensor; holds nothing and does nothing."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
 def load_foreign(path: str | Path) -> Any:
-    """Reads a torch file of somebody else, tensors only.
+    """Reads a torch file of somebody else without running what it asks for.
+
+    A training checkpoint holds more than weights: the optimizer's state, histories of losses, settings. Objects among
+    these are replaced by one that does nothing, so that only tensors and plain values come out. (Objects that are
+    containers themselves torch refuses.)
 
     Raises:
         WithinError: when it needs to run code from the file (an untrusted pickle), or is damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            named = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+            with torch.serialization.safe_globals([(_Nothing, name) for name in named]):
+                return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or hostile file can fail in any way
         raise WithinError(
             f"The file cannot be read as plain tensors ({type(error).__name__}); it may hold code, which is never run",
             where=str(path),
-            todo="convert it to safetensors in the environment that wrote it",
+            todo="copy it again, or convert it to safetensors in the environment that wrote it",
         ) from error
 
 
 def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """Reads the tensors of a run directory, a safetensors file, or a torch file of plain tensors.
+    """Reads the tensors of a run directory, a safetensors file, or a torch file, under the names of the file.
 
     Raises:
-        WithinError: when there is no such file, it is damaged, or holds something else.
+        WithinError: when there is no such file, it is damaged, holds no weights, or holds NaN or infinity.
     """
     file = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
     if not file.is_file():
@@ -173,9 +204,16 @@ def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     if file.suffix == ".safetensors":
         return load_state(file)
     loaded = load_foreign(file)
-    for key in ("state_dict", "model", "params"):
+    for key in STATES:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise WithinError("The file holds no state dict", where=str(file), todo="save the model's state_dict()")
-    return {str(name): tensor for name, tensor in loaded.items()}
+    tensors = {str(name): value for name, value in loaded.items()} if isinstance(loaded, Mapping) else {}
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise WithinError("The file holds no weights", where=str(file), todo="save the model's state_dict()")
+    check_finite(tensors, where=str(file))
+    return tensors
+
+
+def without_parallel_prefix(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns weights without the `module.` that parallel training puts before their names."""
+    return {re.sub(r"^(module\.)+", "", name): tensor for name, tensor in state.items()}

@@ -9,7 +9,7 @@ interrupted job continues from the last checkpoint of its fine-tuning and ends w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from within.core.cli.configuration import read_config
 from within.core.cli.run_directory import open_run_directory
 from within.core.cost import PeakMemory
 from within.core.graph import trace
-from within.core.plan import Plan, input_specs
+from within.core.named_network import first_plan
+from within.core.plan import Plan
 from within.core.pruning.widths import WidthRules
 from within.core.report import ReportContent, write_report
 from within.lowlevel.compress_job import calibration_batches, job_images, job_inputs, job_network, test_set, tune
@@ -29,7 +30,7 @@ from within.lowlevel.compress_report import report_content
 from within.lowlevel.compress_settings import CompressSettings, read_compress_settings
 from within.lowlevel.fit_memory import MemoryFit, fit_memory
 from within.lowlevel.free_transforms import apply_free_transforms
-from within.lowlevel.named_network import NamedNetwork
+from within.lowlevel.named_network import RestorationNetwork
 
 MIB = 2**20
 
@@ -108,13 +109,7 @@ def main(
     return Compressed(dense, fit.model, fit, dense_peak, transformed_peak, folder, content)
 
 
-def _starting_plan(named: NamedNetwork, inputs: tuple[Tensor, ...], settings: CompressSettings) -> Plan:
+def _starting_plan(named: RestorationNetwork, inputs: tuple[Tensor, ...], settings: CompressSettings) -> Plan:
     """Returns the plan that leads to the network given: that of its run, when it is compressed again."""
-    before = named.plan
-    provenance = {"network": named.name, "arguments": dict(named.arguments), "seed": settings.seed}
-    return Plan(
-        type(named.model).__name__ if before is None else before.model,
-        input_specs(inputs),
-        () if before is None else before.steps,
-        provenance,
-    )
+    plan = first_plan(named.model, named.name, named.arguments, inputs, seed=settings.seed)
+    return plan if named.plan is None else replace(plan, model=named.plan.model, steps=named.plan.steps)

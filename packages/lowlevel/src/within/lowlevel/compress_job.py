@@ -17,7 +17,7 @@ from within.lowlevel.data.sample_images import TEST_NAMES, TRAIN_NAMES, sample_i
 from within.lowlevel.data.sources import ImageSource, load_all
 from within.lowlevel.fine_tune import fine_tune, prepare_fine_tuning
 from within.lowlevel.metrics import Metric
-from within.lowlevel.named_network import NamedNetwork, open_network
+from within.lowlevel.named_network import RestorationNetwork, open_network
 from within.lowlevel.protocols import find_protocol, usual_protocol
 from within.lowlevel.training_data import Unchanged
 
@@ -27,7 +27,7 @@ BATCH = 8  # calibration inputs at once
 TestSet = tuple[DegradedImages | PairedImages, tuple[Metric, ...], str]
 
 
-def job_network(settings: CompressSettings) -> NamedNetwork:
+def job_network(settings: CompressSettings) -> RestorationNetwork:
     """Builds the dense network of a job, with its weights, in eval mode.
 
     Raises:
@@ -46,7 +46,7 @@ def job_network(settings: CompressSettings) -> NamedNetwork:
     return named
 
 
-def job_inputs(named: NamedNetwork, settings: CompressSettings) -> tuple[Tensor, ...]:
+def job_inputs(named: RestorationNetwork, settings: CompressSettings) -> tuple[Tensor, ...]:
     """Returns example inputs of the size for which the budget holds.
 
     Raises:
@@ -69,7 +69,7 @@ def job_images(settings: CompressSettings) -> ImageSource:
     return sample_images(TRAIN_NAMES) if settings.images == SAMPLES else load_all(open_source(settings.images))
 
 
-def degradation(named: NamedNetwork, settings: CompressSettings) -> Degradation | None:
+def degradation(named: RestorationNetwork, settings: CompressSettings) -> Degradation | None:
     """Returns what makes the network's input from a clean photograph; None where there is no model of that."""
     if settings.degraded:
         return None
@@ -78,7 +78,7 @@ def degradation(named: NamedNetwork, settings: CompressSettings) -> Degradation 
     return None if settings.sigma is None else GaussianNoise(settings.sigma)
 
 
-def test_set(named: NamedNetwork, settings: CompressSettings) -> TestSet | None:
+def test_set(named: RestorationNetwork, settings: CompressSettings) -> TestSet | None:
     """Returns the held-out images, the metrics, and what they are in words.
 
     None when nothing is to be measured, or only the difference from the dense network can be.
@@ -111,12 +111,12 @@ def test_set(named: NamedNetwork, settings: CompressSettings) -> TestSet | None:
     return protocol.dataset(settings.test, settings.test_lq), protocol.metrics, where
 
 
-def test_images(named: NamedNetwork) -> ImageSource:
+def test_images(named: RestorationNetwork) -> ImageSource:
     """Returns the held-out sample photographs; a network of colour images gets those in colour."""
     return sample_images([name for name in TEST_NAMES if named.channels == 1 or sample_image(name).shape[-1] == 3])
 
 
-def calibration_batches(named: NamedNetwork, settings: CompressSettings, images: ImageSource) -> list[Any]:
+def calibration_batches(named: RestorationNetwork, settings: CompressSettings, images: ImageSource) -> list[Any]:
     """Returns calibration inputs in batches of eight, each a tensor or, with the noise level, a tuple."""
     inputs, _ = prepare_fine_tuning(
         None,
@@ -136,7 +136,7 @@ def calibration_batches(named: NamedNetwork, settings: CompressSettings, images:
 
 def tune(
     model: nn.Module,
-    named: NamedNetwork,
+    named: RestorationNetwork,
     images: ImageSource,
     settings: CompressSettings,
     folder: Path | None,
@@ -167,5 +167,5 @@ def tune(
     )
 
 
-def _color(named: NamedNetwork) -> Color:
+def _color(named: RestorationNetwork) -> Color:
     return "gray" if named.channels == 1 else "rgb"

@@ -36,7 +36,7 @@ from within.lowlevel.data.sources import ImageSource, load_all
 from within.lowlevel.eval import evaluate, restore
 from within.lowlevel.fit_memory import METHODS, MemoryFit
 from within.lowlevel.metrics import Metric, psnr
-from within.lowlevel.named_network import NamedNetwork
+from within.lowlevel.named_network import RestorationNetwork
 
 STRIPS = 2  # sample images in the report
 CROP = 192  # their size, so that single pixels can be seen
@@ -45,7 +45,7 @@ MIB = 2**20
 
 def report_content(
     settings: CompressSettings,
-    named: NamedNetwork,
+    named: RestorationNetwork,
     fit: MemoryFit,
     inputs: tuple[Tensor, ...],
     tested: TestSet | None,
@@ -117,7 +117,7 @@ def _quality(
     return tuple(rows)
 
 
-def _unpaired(named: NamedNetwork, settings: CompressSettings) -> ImageSource:
+def _unpaired(named: RestorationNetwork, settings: CompressSettings) -> ImageSource:
     return test_images(named) if settings.test == SAMPLES else load_all(open_source(str(settings.test)))
 
 

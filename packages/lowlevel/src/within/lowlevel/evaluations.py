@@ -14,7 +14,7 @@ from within.core.errors import WithinError
 from within.lowlevel import eval as evaluation
 from within.lowlevel.basicsr_training import _NETWORKS, _network
 from within.lowlevel.eval import PSNR, SSIM, EvaluationResult, evaluate
-from within.lowlevel.named_network import BASICSR, NamedNetwork, open_network
+from within.lowlevel.named_network import BASICSR, RestorationNetwork, open_network
 from within.lowlevel.options import Options, open_dataset, read_options
 from within.lowlevel.protocols import find_protocol, usual_protocol
 
@@ -99,7 +99,7 @@ def evaluate_options(options: Options) -> dict[str, EvaluationResult]:
     }
 
 
-def _network_of(options: Options) -> NamedNetwork:
+def _network_of(options: Options) -> RestorationNetwork:
     component = options.network_g
     if component.type in _NETWORKS:
         name, arguments = _network(component, options.scale)

@@ -20,9 +20,10 @@ from within.core.checkpoint import load_into, load_state, save_weights
 from within.core.cli.configuration import check_keys
 from within.core.device import OnnxModel, export_onnx
 from within.core.errors import WithinError
+from within.core.named_network import recorded_network, with_attributes
 from within.core.plan import input_specs
 from within.core.pruning import Plan, apply, read_plan
-from within.lowlevel.named_network import NamedNetwork, builder, open_network, with_attributes
+from within.lowlevel.named_network import ATTRIBUTES, RestorationNetwork, builder, open_network
 
 KEYS = ("network", "weights", "arguments", "output", "size", "sigma", "opset", "dynamic")
 SIDE = 64
@@ -75,7 +76,7 @@ def main(config: Mapping[str, Any]) -> Exported:
 
 
 def export(
-    named: NamedNetwork,
+    named: RestorationNetwork,
     output: str | Path,
     *,
     size: tuple[int, int] | None = None,
@@ -118,16 +119,14 @@ def load_exported(description: str | Path) -> nn.Module:
     """
     path = Path(description)
     plan = read_plan(path)
-    if "network" not in plan.provenance:
-        raise WithinError("The file names no network", where=str(path))
-    dense = builder(plan.provenance["network"], plan.provenance.get("arguments"))
+    dense = builder(*recorded_network(plan, where=str(path)))
     model = apply(plan, dense())
     weights = path.with_suffix(".safetensors")
     load_into(model, load_state(weights), where=str(weights))
-    return with_attributes(model, dense)
+    return with_attributes(model, dense, ATTRIBUTES)
 
 
-def _plan(named: NamedNetwork, inputs: tuple[Tensor, ...], onnx: OnnxModel, sigma: float | None) -> Plan:
+def _plan(named: RestorationNetwork, inputs: tuple[Tensor, ...], onnx: OnnxModel, sigma: float | None) -> Plan:
     known = {
         "network": named.name,
         "arguments": dict(named.arguments),

@@ -8,7 +8,7 @@ runs/half              a run directory: a compressed network (plan and weights) 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,36 +21,29 @@ from torch import Tensor, nn
 from within.core.checkpoint import PLAN, WEIGHTS, load_into, load_state
 from within.core.cli.configuration import load_config
 from within.core.errors import WithinError
+from within.core.named_network import NamedNetwork, recorded_network, run_among, with_attributes
 from within.core.pruning import Plan, load, read_plan
 from within.lowlevel.models import build, variant
 from within.lowlevel.weights import load_weights
 
 BASICSR = "basicsr:"
 CONFIG = "config.py"
+ATTRIBUTES = {"scale": 1, "size_multiple": 1}
 
 
 @dataclass(frozen=True, eq=False)
-class NamedNetwork:
-    """A network with what is known of it.
+class RestorationNetwork(NamedNetwork):
+    """A network with what is known of it: see `NamedNetwork`; the model has `scale` and `size_multiple`.
 
     Attributes:
-        name, arguments: the dense network and the constructor arguments that were given beyond the name.
-        model: the network, with `scale` and `size_multiple`.
         channels: of the input image.
         task: what it was published for; "restore" where that is not known.
         told_the_level: whether a second input says how strong the noise is.
-        plan: how it was compressed, or None.
-        run: the run directory it came from, or None.
     """
 
-    name: str
-    arguments: Mapping[str, Any]
-    model: nn.Module = field(repr=False)
     channels: int
     task: str = "restore"
     told_the_level: bool = False
-    plan: Plan | None = None
-    run: Path | None = None
 
     @property
     def scale(self) -> int:
@@ -105,7 +98,7 @@ def open_network(
     *,
     weights: str | Path | None = None,
     arguments: Mapping[str, Any] | None = None,
-) -> NamedNetwork:
+) -> RestorationNetwork:
     """Builds a network and loads its weights.
 
     Arguments:
@@ -116,7 +109,7 @@ def open_network(
     Raises:
         WithinError: for unknown names, weights of another network, and damaged or incomplete run directories.
     """
-    run = next((Path(each) for each in (weights, name) if each is not None and _is_run(Path(each))), None)
+    run = run_among(weights, name, holds=WEIGHTS)
     if run is not None:
         named = None if name is None or Path(name) == run else str(name)
         return _open_run(run, named, dict(arguments or {}))
@@ -141,19 +134,15 @@ def builder(name: str, arguments: Mapping[str, Any] | None = None) -> Callable[[
     return partial(build, name, **given)
 
 
-def _is_run(path: Path) -> bool:
-    return (path / WEIGHTS).is_file()
-
-
-def _described(name: str, arguments: dict[str, Any], model: nn.Module, **known: Any) -> NamedNetwork:
+def _described(name: str, arguments: dict[str, Any], model: nn.Module, **known: Any) -> RestorationNetwork:
     if name.startswith(BASICSR):
-        return NamedNetwork(name, arguments, model, int(arguments.get("num_in_ch", 3)), **known)
+        return RestorationNetwork(name, arguments, model, int(arguments.get("num_in_ch", 3)), **known)
     found = variant(name)
     channels = int(arguments.get("channels", found.channels))
-    return NamedNetwork(name, arguments, model, channels, found.task, "noise_level" in found.inputs, **known)
+    return RestorationNetwork(name, arguments, model, channels, found.task, "noise_level" in found.inputs, **known)
 
 
-def _open_run(run: Path, name: str | None, arguments: dict[str, Any]) -> NamedNetwork:
+def _open_run(run: Path, name: str | None, arguments: dict[str, Any]) -> RestorationNetwork:
     plan = read_plan(run / PLAN) if (run / PLAN).is_file() else None
     recorded, recorded_arguments = _recorded(run, plan)
     if name is None and recorded is None:
@@ -168,16 +157,7 @@ def _open_run(run: Path, name: str | None, arguments: dict[str, Any]) -> NamedNe
     else:
         model = dense()
         load_into(model, load_state(run / WEIGHTS), where=str(run / WEIGHTS))
-    return _described(name, arguments, with_attributes(model, dense), plan=plan, run=run)
-
-
-def with_attributes(model: nn.Module, dense: Callable[[], nn.Module]) -> nn.Module:
-    """Gives a compressed network, which may be a graph module, the `scale` and `size_multiple` of the dense one."""
-    if not (hasattr(model, "scale") and hasattr(model, "size_multiple")):
-        original = dense()
-        model.scale = getattr(original, "scale", 1)
-        model.size_multiple = getattr(original, "size_multiple", 1)
-    return model
+    return _described(name, arguments, with_attributes(model, dense, ATTRIBUTES), plan=plan, run=run)
 
 
 def _recorded(run: Path, plan: Plan | None) -> tuple[str | None, dict[str, Any]]:
@@ -185,7 +165,8 @@ def _recorded(run: Path, plan: Plan | None) -> tuple[str | None, dict[str, Any]]
     config = load_config(run / CONFIG) if (run / CONFIG).is_file() else {}
     arguments = dict(config.get("arguments") or {})
     if plan is not None and "network" in plan.provenance:
-        return plan.provenance["network"], dict(plan.provenance.get("arguments") or arguments)
+        name, known = recorded_network(plan, where=str(run / PLAN))
+        return name, known or arguments
     if isinstance(config.get("network"), str):
         return config["network"], arguments
     with safe_open(str(run / WEIGHTS), framework="pt") as handle:

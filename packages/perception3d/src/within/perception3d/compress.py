@@ -20,6 +20,7 @@ from within.core.checkpoint import save_model
 from within.core.cli.configuration import read_config
 from within.core.cli.run_directory import open_run_directory
 from within.core.errors import WithinError
+from within.core.named_network import NamedNetwork, first_plan
 from within.core.report import ReportContent, write_report
 from within.core.train.launch import launch
 from within.perception3d.ada3d.drop_rate_solver import RateSolution, Sample, pass_costs, solve_rates
@@ -30,8 +31,8 @@ from within.perception3d.compress_report import report_content
 from within.perception3d.compress_settings import DetectorCompression, compression_settings
 from within.perception3d.data.scene import Scenes
 from within.perception3d.detection_objective import detection_objective
-from within.perception3d.named_detector import NamedDetector, first_plan, open_detector
-from within.perception3d.scene_sources import find_scenes, take
+from within.perception3d.named_detector import open_detector
+from within.perception3d.scene_sources import find_scenes
 from within.perception3d.train import train_detector
 from within.perception3d.training_scenes import TrainingScenes
 
@@ -83,7 +84,7 @@ def main(
         )
     scenes, test = find_scenes(settings.data, settings.split), find_scenes(settings.data, settings.test)
     if settings.limit is not None:
-        test = take(test, range(min(settings.limit, len(test))))
+        test = test.take(range(min(settings.limit, len(test))))
     name = named.name if named.run is None else named.run.name
     directory = run_directory or settings.run or Path("runs") / f"{name}-compressed"
     with open_run_directory(directory, read, resume=resume) as folder:
@@ -103,7 +104,7 @@ def main(
 
 
 def choose(
-    named: NamedDetector, dense: Any, scenes: Scenes, settings: DetectorCompression
+    named: NamedNetwork, dense: Any, scenes: Scenes, settings: DetectorCompression
 ) -> tuple[RateSolution, Ada3D, dict[str, Any]]:
     """Returns what was chosen, the network with it, and its constructor arguments.
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from within.core.device.inference import evaluating
+from within.core.named_network import NamedNetwork
 from within.core.report import (
     BudgetRow,
     Certificate,
@@ -27,13 +28,13 @@ from within.perception3d.detector_timing import TimingResult, time_detectors
 from within.perception3d.eval import detections_of, evaluate
 from within.perception3d.models.detector import Detector
 from within.perception3d.models.folding import folded
-from within.perception3d.named_detector import NamedDetector, map_grid
+from within.perception3d.named_detector import map_grid
 from within.perception3d.training_scenes import network_inputs, within_region
 
 
 def report_content(
     settings: DetectorCompression,
-    named: NamedDetector,
+    named: NamedNetwork,
     dense: Detector,
     model: Ada3D,
     solution: RateSolution,

@@ -34,7 +34,7 @@ from within.perception3d.metrics.nuscenes_detection import MOST_BOXES, nuscenes_
 from within.perception3d.metrics.once_ap import once_average_precision
 from within.perception3d.models.anchor_head import AnchorHead
 from within.perception3d.named_detector import Network, detector_of, map_grid, open_detector, task_labels
-from within.perception3d.scene_sources import SomeScenes, find_scenes, take
+from within.perception3d.scene_sources import find_scenes
 from within.perception3d.training_scenes import network_inputs
 
 
@@ -139,16 +139,15 @@ def evaluate(
     Raises:
         WithinError: as `detect` does, and when the data set has no metric here.
     """
-    whole, rows = (scenes.scenes, scenes.rows) if isinstance(scenes, SomeScenes) else (scenes, range(len(scenes)))
-    if not isinstance(whole, (KittiFrames, NuscenesFrames, OnceFrames)):
-        raise WithinError(f"There is no metric for {type(whole).__name__}")
+    if not isinstance(scenes, (KittiFrames, NuscenesFrames, OnceFrames)):
+        raise WithinError(f"There is no metric for {type(scenes).__name__}")
     found = [
         detections
         for _, _, detections in detect(network, scenes, decoding=decoding, device=device, description=description)
     ]
     classes = detector_of(network).classes
-    if isinstance(whole, KittiFrames):
-        return _on_kitti(whole, found, classes, save)
+    if isinstance(scenes, KittiFrames):
+        return _on_kitti(scenes, found, classes, save)
     objects = [_lidar_objects(each, classes) for each in found]
     if save is not None:
         names = [scenes.scene(number).name for number in range(len(scenes))]
@@ -156,15 +155,16 @@ def evaluate(
             name: {"names": list(each.names), "boxes": each.boxes.tolist(), "scores": list(each.scores)}
             for name, each in zip(names, objects, strict=True)
         })  # fmt: skip
-    if isinstance(whole, NuscenesFrames):
+    rows = range(len(scenes))
+    if isinstance(scenes, NuscenesFrames):
         objects = [each.take(range(min(len(each), MOST_BOXES))) for each in objects]  # of highest score
-        ways = [whole.to_global(row) for row in rows]
-        truth = [whole.objects(row).moved(way) for row, way in zip(rows, ways, strict=True)]
+        ways = [scenes.to_global(row) for row in rows]
+        truth = [scenes.objects(row).moved(way) for row, way in zip(rows, ways, strict=True)]
         moved = [each.moved(way) for each, way in zip(objects, ways, strict=True)]
-        vehicles = np.array([whole.vehicle(row)[:2] for row in rows])
-        return NuscenesEvaluation(nuscenes_score(truth, moved, vehicles=vehicles), len(rows))
-    truth = [whole.frames[row].objects or lidar_objects([], np.zeros((0, 7))) for row in rows]
-    return OnceEvaluation(once_average_precision(truth, objects), len(rows))
+        vehicles = np.array([scenes.vehicle(row)[:2] for row in rows])
+        return NuscenesEvaluation(nuscenes_score(truth, moved, vehicles=vehicles), len(scenes))
+    truth = [each.objects or lidar_objects([], np.zeros((0, 7))) for each in scenes.frames]
+    return OnceEvaluation(once_average_precision(truth, objects), len(scenes))
 
 
 def _on_kitti(
@@ -203,7 +203,7 @@ def main(config: str | Path | Mapping[str, Any]) -> Evaluation:
     )
     scenes = find_scenes(settings.data, settings.split)
     if settings.limit is not None:
-        scenes = take(scenes, range(min(settings.limit, len(scenes))))
+        scenes = scenes.take(range(min(settings.limit, len(scenes))))
     named = open_detector(settings.network, weights=settings.weights, arguments=settings.arguments)
     return evaluate(
         named.model,

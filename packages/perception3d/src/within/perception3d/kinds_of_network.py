@@ -8,6 +8,7 @@ from typing import Any
 
 from within.core.checkpoint import PLAN
 from within.core.cli.configuration import read_config
+from within.core.named_network import run_among
 from within.core.plan import read_plan
 from within.perception3d.pvcnn import registry
 
@@ -36,7 +37,6 @@ def evaluator(config: str | Path | Mapping[str, Any]) -> Callable[..., Any]:
 
 def is_on_points(settings: Mapping[str, Any]) -> bool:
     """Returns whether the network, by name or as a run directory, is one of `pvcnn`."""
-    for given in (settings.get("weights"), settings.get("network")):
-        if given is not None and (Path(str(given)) / PLAN).is_file():
-            return str(read_plan(Path(str(given)) / PLAN).provenance.get("network")) in registry.names()
-    return str(settings.get("network")) in registry.names()
+    run = run_among(settings.get("weights"), settings.get("network"))
+    name = settings.get("network") if run is None else read_plan(run / PLAN).provenance.get("network")
+    return str(name) in registry.names()

@@ -9,15 +9,13 @@ With `drop_rates` among the arguments the detector becomes an `Ada3D`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from within.core.checkpoint import PLAN, WEIGHTS, load_into
-from within.core.errors import WithinError
-from within.core.plan import Plan, read_plan
+from within.core.checkpoint import WEIGHTS, load_into
+from within.core.named_network import NamedNetwork, find_origin
 from within.perception3d.ada3d.thinning import Ada3D, drop_rates
 from within.perception3d.heatmap import MapGrid
 from within.perception3d.models import variants
@@ -26,22 +24,6 @@ from within.perception3d.weights import published_state, read_checkpoint
 
 DROP_RATES, PLACES, OCCUPIED_ONLY = "drop_rates", "places", "occupied_only"
 Network = Detector | Ada3D
-
-
-@dataclass(frozen=True, eq=False)
-class NamedDetector:
-    """A detector with what is known of it.
-
-    Attributes:
-        name, arguments: the variant, and the constructor arguments beyond those of the name.
-        model: the network.
-        run: the run directory it came from, or None.
-    """
-
-    name: str
-    arguments: Mapping[str, Any]
-    model: Network = field(repr=False)
-    run: Path | None = None
 
 
 def build(name: str, **arguments: Any) -> Network:
@@ -69,7 +51,7 @@ def open_detector(
     *,
     weights: str | Path | None = None,
     arguments: Mapping[str, Any] | None = None,
-) -> NamedDetector:
+) -> NamedNetwork:
     """Builds a detector and loads its weights.
 
     Arguments:
@@ -80,24 +62,11 @@ def open_detector(
     Raises:
         WithinError: for unknown names, weights of another network, and damaged or incomplete run directories.
     """
-    run = next((Path(each) for each in (weights, name) if each is not None and (Path(each) / PLAN).is_file()), None)
-    known: dict[str, Any] = {}
-    if run is not None:
-        plan = read_plan(run / PLAN)
-        if "network" not in plan.provenance:
-            raise WithinError("The plan names no network of this package", where=str(run / PLAN))
-        name, known = str(plan.provenance["network"]), dict(plan.provenance.get("arguments") or {})
-        weights = run / WEIGHTS if weights is None or Path(weights) == run else weights
-    for given in (name, weights):
-        if given is not None and Path(given).is_dir():
-            raise WithinError(f"The folder is no run directory: it has no {PLAN} and {WEIGHTS}", where=str(given))
-    if name is None:
-        raise WithinError("Nothing says which detector it is", where=str(weights), todo="name it with --network")
-    chosen = {**known, **dict(arguments or {})}
-    model = build(str(name), **chosen)
-    if weights is not None:
-        load_detector(model, weights)
-    return NamedDetector(str(name), chosen, model, run)
+    origin = find_origin(name, weights=weights, arguments=arguments)
+    model, file = build(origin.name, **origin.arguments), origin.weights or origin.run
+    if file is not None:
+        load_detector(model, file)
+    return NamedNetwork(origin.name, origin.arguments, model, plan=origin.plan, run=origin.run)
 
 
 def load_detector(model: Network, path: str | Path) -> None:
@@ -144,9 +113,3 @@ def task_labels(network: Network) -> tuple[tuple[int, ...], ...]:
         found.append(tuple(range(first, first + len(names))))
         first += len(names)
     return tuple(found)
-
-
-def first_plan(network: Network, name: str, arguments: Mapping[str, Any], *, seed: int | None = None) -> Plan:
-    """Returns the plan of a network that is whole: what `open_detector` builds it from."""
-    origin = {"network": name, "arguments": dict(arguments)} | ({} if seed is None else {"seed": seed})
-    return Plan(type(network).__name__, (), provenance=origin)

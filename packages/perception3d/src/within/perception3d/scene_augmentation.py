@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from within.core.progress import track
+from within.perception3d.boxes import in_box
 from within.perception3d.data.scene import Scene, Scenes
 from within.perception3d.rotated_nms import GROUND
 from within.perception3d.rotated_overlap import rectangle_overlaps
@@ -105,22 +106,6 @@ def augment(
     if how.shuffle:
         points = points[generator.permutation(len(points))]
     return replace(scene, points=points, boxes=boxes)
-
-
-def in_box(points: NDArray[np.float32], box: NDArray[np.float32], margin: float = 0.0) -> NDArray[np.bool_]:
-    """Returns which points lie in an upright box.
-
-    Arguments:
-        points: x, y, z and further columns.
-        box: x, y, z of the middle, length, width, height, yaw.
-        margin: by which the box is enlarged on every side, in metres.
-    """
-    offset = points[:, :3] - box[:3]
-    cos, sin = np.cos(box[6]), np.sin(box[6])
-    along, across = offset[:, 0] * cos + offset[:, 1] * sin, -offset[:, 0] * sin + offset[:, 1] * cos
-    half = box[3:6] / 2 + margin
-    found: NDArray[np.bool_] = (np.abs(np.stack([along, across, offset[:, 2]], axis=1)) <= half).all(1)
-    return found
 
 
 def _filled(scene: Scene, wanted: Mapping[str, int], generator: np.random.Generator, samples: ObjectSamples) -> Scene:

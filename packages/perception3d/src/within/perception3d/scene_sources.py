@@ -7,42 +7,17 @@ ONCE       data, ImageSets
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from within.core.errors import WithinError
 from within.perception3d.data.kitti import KittiFrames, find_kitti
 from within.perception3d.data.nuscenes import NuscenesFrames, find_nuscenes
 from within.perception3d.data.once import OnceFrames, find_once
-from within.perception3d.data.scene import Scene, Scenes
 
 KnownScenes = KittiFrames | NuscenesFrames | OnceFrames
 
 
-@dataclass(frozen=True)
-class SomeScenes:
-    """Some frames of a part of a data set.
-
-    Attributes:
-        scenes: all of them.
-        rows: numbers of those meant.
-    """
-
-    scenes: Any
-    rows: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def scene(self, index: int) -> Scene:
-        """Returns a frame."""
-        found: Scene = self.scenes.scene(self.rows[index])
-        return found
-
-
-def find_scenes(folder: str | Path, split: str | None = None) -> Scenes:
+def find_scenes(folder: str | Path, split: str | None = None) -> KnownScenes:
     """Returns a part of a data set.
 
     Arguments:
@@ -65,8 +40,3 @@ def find_scenes(folder: str | Path, split: str | None = None) -> Scenes:
         where=str(root),
         todo="KITTI has training/velodyne in it, nuScenes infos of MMDetection3D, ONCE data and ImageSets",
     )
-
-
-def take(scenes: Scenes, rows: Sequence[int]) -> Scenes:
-    """Returns some of the frames."""
-    return scenes.take(rows) if isinstance(scenes, KittiFrames) else SomeScenes(scenes, tuple(rows))

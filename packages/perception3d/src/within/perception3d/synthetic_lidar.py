@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 
 from within.core.errors import WithinError
+from within.perception3d.boxes import around, box_corners, clipped, in_box, observation_angles, wrapped
 from within.perception3d.data.kitti_calibration import KittiCalibration
 from within.perception3d.data.kitti_labels import KittiObjects
 from within.perception3d.ray_casting import cast_rays
@@ -127,22 +128,20 @@ def label(
         scene, points, hidden: as made by `make_street` and `scan`.
         calibration: between the lidar and the image.
     """
-    height, width = IMAGE_SIZE
     visible = points[calibration.in_image(points, IMAGE_SIZE), :3].astype(np.float64)
     counts = np.array([int(in_box(visible, box).sum()) for box in scene.boxes], np.int64).reshape(-1)
-    corners, depths = calibration.image_points(calibration.camera_points(_corners(scene.boxes).reshape(-1, 3)))
-    places = corners.reshape(-1, 8, 2)
-    whole = np.concatenate([places.min(1), places.max(1)], axis=1)
-    inside = np.clip(whole, 0, np.array([width - 1, height - 1] * 2))
+    corners, depths = calibration.image_points(calibration.camera_points(box_corners(scene.boxes).reshape(-1, 3)))
+    whole = around(corners.reshape(-1, 8, 2))
+    inside = clipped(whole, IMAGE_SIZE)
     areas = [(each[:, 2] - each[:, 0]) * (each[:, 3] - each[:, 1]) for each in (whole, inside)]
     kept = (counts >= LEAST_POINTS) & (depths.reshape(-1, 8) > 0.1).all(1) & (areas[1] > 0)
     locations, sizes, rotations = calibration.camera_boxes(scene.boxes)
-    rotations = _wrapped(rotations)
+    rotations = wrapped(rotations)
     objects = KittiObjects(
         scene.names,
         1 - areas[1] / np.maximum(areas[0], 1e-9),
         ((hidden > PARTLY_HIDDEN).astype(int) + (hidden > LARGELY_HIDDEN)).astype(np.float64),
-        _wrapped(rotations - np.arctan2(locations[:, 0], locations[:, 2])),
+        observation_angles(rotations, locations),
         inside,
         sizes,
         locations,
@@ -152,34 +151,9 @@ def label(
     return objects.take(rows), counts[rows]
 
 
-def in_box(points: NDArray[np.floating], box: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Returns which points (points, 3) lie in a box of 7 numbers."""
-    away = points[:, :3] - box[:3]
-    cos, sin = np.cos(box[6]), np.sin(box[6])
-    own = np.stack([away[:, 0] * cos + away[:, 1] * sin, away[:, 1] * cos - away[:, 0] * sin, away[:, 2]], axis=1)
-    found: NDArray[np.bool_] = (np.abs(own) <= box[3:6] / 2).all(1)
-    return found
-
-
-def _wrapped(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = (angles + np.pi) % (2 * np.pi) - np.pi
-    return found
-
-
-def _corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the eight corners of boxes, (boxes, 8, 3)."""
-    signs = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
-    own = boxes[:, None, 3:6] * signs
-    cos, sin = np.cos(boxes[:, 6])[:, None], np.sin(boxes[:, 6])[:, None]
-    turned = [own[..., 0] * cos - own[..., 1] * sin, own[..., 0] * sin + own[..., 1] * cos, own[..., 2]]
-    found: NDArray[np.float64] = np.stack(turned, axis=2) + boxes[:, None, :3]
-    return found
-
-
 def _spans(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns the least and largest azimuth of boxes, all of them for what reaches beside or behind the lidar."""
-    corners = _corners(boxes)[:, :4]
-    corners = np.concatenate([corners, _corners(boxes)[:, 4:]], axis=1)
+    corners = box_corners(boxes)
     angles = np.arctan2(corners[..., 1], corners[..., 0])
     spans = np.stack([angles.min(1), angles.max(1)], axis=1)
     spans[corners[..., 0].min(1) <= 0.1] = -np.pi, np.pi

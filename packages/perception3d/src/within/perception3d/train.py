@@ -16,6 +16,7 @@ import torch
 
 from within.core.cli.configuration import read_config
 from within.core.cli.training import train_in
+from within.core.named_network import first_plan
 from within.core.train import TrainingResult, fit
 from within.core.train.launch import launch, share_of_batch
 from within.core.train.randomness import seeded
@@ -33,7 +34,7 @@ from within.perception3d.detection_objective import (
 )
 from within.perception3d.detection_settings import DetectionSchedule, DetectionSettings, Stage, detection_settings
 from within.perception3d.eval import evaluate
-from within.perception3d.named_detector import Network, build, detector_of, first_plan, load_detector
+from within.perception3d.named_detector import Network, build, detector_of, load_detector
 from within.perception3d.scene_augmentation import Augmentation, object_samples
 from within.perception3d.scene_sources import find_scenes
 from within.perception3d.training_scenes import TrainingScenes

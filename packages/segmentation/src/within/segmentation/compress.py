@@ -21,6 +21,7 @@ from within.core.checkpoint import save_model
 from within.core.cli.configuration import read_config
 from within.core.cli.run_directory import open_run_directory
 from within.core.distill import KnowledgeDistillation
+from within.core.named_network import with_attributes
 from within.core.plan import Plan
 from within.core.pruning import PruneResult
 from within.core.quantize import QuantizationResult
@@ -30,7 +31,7 @@ from within.segmentation.compress_report import report_content
 from within.segmentation.compress_settings import CompressSettings, compress_settings
 from within.segmentation.data import SegmentationPairs, find_dataset
 from within.segmentation.int8 import calibration_images, quantised
-from within.segmentation.named_network import first_plan, open_network, with_attributes
+from within.segmentation.named_network import ATTRIBUTES, first_plan, open_network
 from within.segmentation.stage_pruning import prune_stages
 from within.segmentation.train import train_network
 
@@ -92,7 +93,7 @@ def main(
         plan = named.plan or first_plan(dense, settings.working_size, named.name, named.arguments)
         pruned = _cut(dense, images[0], settings, plan)
         model, plan = (dense, plan) if pruned is None else (pruned.model, pruned.plan)
-        with_attributes(model, dense)
+        with_attributes(model, lambda: dense, ATTRIBUTES)
         if settings.fine_tuning is not None:
             _fine_tune(model, dense, pairs, settings, folder, resume, device)
         model.eval()

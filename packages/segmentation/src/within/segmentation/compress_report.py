@@ -13,6 +13,7 @@ from within.core.cost import Macs, ModelBytes, Params, PeakMemory
 from within.core.device import Timing, export_onnx, measure
 from within.core.errors import WithinError
 from within.core.graph import Graph, trace
+from within.core.named_network import NamedNetwork
 from within.core.pruning import PruneResult
 from within.core.quantize import QuantizationResult, QuantizedOnnx
 from within.core.quantize.sensitivity import layer_sensitivities
@@ -33,7 +34,6 @@ from within.segmentation.data import SegmentationPairs
 from within.segmentation.eval import Evaluation, evaluate
 from within.segmentation.int8 import HalfPrecision, export_int8
 from within.segmentation.metrics import VOID_CONVENTIONS, per_cent
-from within.segmentation.named_network import NamedNetwork
 from within.segmentation.pictures import strips
 
 MODEL, INTEGERS = "model.onnx", "int8.onnx"

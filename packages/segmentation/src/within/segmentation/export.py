@@ -19,9 +19,10 @@ from torch import Tensor
 from within.core.cli.configuration import read_dataclass
 from within.core.device import OnnxModel, export_onnx
 from within.core.errors import WithinError
+from within.core.named_network import NamedNetwork
 from within.segmentation.data import SegmentationPairs, find_dataset
 from within.segmentation.int8 import calibration_images, export_int8, quantised
-from within.segmentation.named_network import NamedNetwork, open_network
+from within.segmentation.named_network import open_network
 
 DEFAULT_SIZE = (256, 512)
 

@@ -7,7 +7,7 @@ runs/half          a run directory: a trained network, or a compressed one (plan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from within.core.checkpoint import PLAN, WEIGHTS
-from within.core.errors import WithinError
-from within.core.plan import input_specs
-from within.core.pruning import Plan, load, read_plan
+from within.core.checkpoint import load
+from within.core.named_network import NamedNetwork, find_origin, with_attributes
+from within.core.named_network import first_plan as plan_of
+from within.core.plan import Plan
 from within.segmentation.models import build
 from within.segmentation.models.espnet import ESPNet
 from within.segmentation.models.espnet_v2 import ESPNetV2
@@ -28,25 +28,7 @@ from within.segmentation.weights import load_espnet, load_espnet_v2, load_swiftn
 from within.segmentation.weights.layout import load_published
 from within.segmentation.weights.swiftnet_layout import published_arguments
 
-ATTRIBUTES = ("classes", "void_class", "size_multiple", "fixed_size")
-
-
-@dataclass(frozen=True, eq=False)
-class NamedNetwork:
-    """A network with what is known of it.
-
-    Attributes:
-        name, arguments: the dense network and the constructor arguments that were given beyond the name.
-        model: the network, with `classes`, `void_class` and `size_multiple`.
-        plan: how it was compressed, or None.
-        run: the run directory it came from, or None.
-    """
-
-    name: str
-    arguments: Mapping[str, Any]
-    model: nn.Module = field(repr=False)
-    plan: Plan | None = None
-    run: Path | None = None
+ATTRIBUTES = dict.fromkeys(("classes", "void_class", "size_multiple", "fixed_size"), False)
 
 
 def open_network(
@@ -65,20 +47,15 @@ def open_network(
     Raises:
         WithinError: for unknown names, weights of another network, and damaged or incomplete run directories.
     """
-    run = next((Path(each) for each in (weights, name) if each is not None and (Path(each) / PLAN).is_file()), None)
-    if run is not None:
-        return _open_run(run)
-    for given in (name, weights):
-        if given is not None and Path(given).is_dir():
-            raise WithinError(f"The folder is no run directory: it has no {PLAN} and {WEIGHTS}", where=str(given))
-    if name is None:
-        raise WithinError("Nothing says which network it is", where=str(weights), todo="name it with --network")
-    known = published_arguments(weights) if weights is not None and "swiftnet" in str(name) else {}
-    chosen = {**known, **dict(arguments or {})}
-    model = build(str(name), **chosen)
-    if weights is not None:
-        load_weights(model, weights)
-    return NamedNetwork(str(name), chosen, model)
+    origin = find_origin(name, weights=weights, arguments=arguments)
+    if origin.run is None:
+        known = published_arguments(origin.weights) if origin.weights is not None and "swiftnet" in origin.name else {}
+        origin = replace(origin, arguments={**known, **origin.arguments})
+    dense = partial(build, origin.name, **origin.arguments)
+    model = dense() if origin.run is None else with_attributes(load(origin.run, dense), dense, ATTRIBUTES)
+    if origin.weights is not None:
+        load_weights(model, origin.weights)
+    return NamedNetwork(origin.name, origin.arguments, model, plan=origin.plan, run=origin.run)
 
 
 def first_plan(
@@ -92,8 +69,7 @@ def first_plan(
         network, arguments: the variant, and what was given beyond its name.
         seed: of its first weights.
     """
-    origin = {"network": network, "arguments": dict(arguments)} | ({} if seed is None else {"seed": seed})
-    return Plan(type(model).__name__, input_specs((torch.zeros(1, 3, *size),)), provenance=origin)
+    return plan_of(model, network, arguments, (torch.zeros(1, 3, *size),), seed=seed)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -110,20 +86,3 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         load_swiftnet(model, path)
     else:
         load_published(model, path, ())
-
-
-def _open_run(run: Path) -> NamedNetwork:
-    plan = read_plan(run / PLAN)
-    if "network" not in plan.provenance:
-        raise WithinError("The plan names no network of this package", where=str(run / PLAN))
-    name, arguments = str(plan.provenance["network"]), dict(plan.provenance.get("arguments") or {})
-    dense = partial(build, name, **arguments)
-    return NamedNetwork(name, arguments, with_attributes(load(run, dense), dense()), plan, run)
-
-
-def with_attributes(model: nn.Module, dense: nn.Module) -> nn.Module:
-    """Gives a compressed network, which may be a graph module, what the dense one says of itself."""
-    for name in ATTRIBUTES:
-        if not hasattr(model, name):
-            setattr(model, name, getattr(dense, name, False))
-    return model

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from within.core.errors import WithinError
+from within.perception3d.boxes import around, clipped, observation_angles, wrapped
 from within.perception3d.data.kitti_calibration import KittiCalibration, read_calibration
 from within.perception3d.data.kitti_labels import KittiObjects, read_labels
 from within.perception3d.data.point_files import read_points
@@ -133,11 +134,10 @@ def kitti_detections(
     """
     locations, sizes, rotations = calibration.camera_boxes(found.boxes[:, :7])
     boxes, seen = image_boxes(locations, sizes, rotations, calibration, size)
-    alpha = rotations - np.arctan2(locations[:, 0], locations[:, 2])
     unknown = np.full(len(found), -1.0)
     objects = KittiObjects(
-        tuple(classes[label] for label in found.labels), unknown, unknown, wrapped(alpha), boxes, sizes, locations,
-        wrapped(rotations), found.scores.astype(np.float64),
+        tuple(classes[label] for label in found.labels), unknown, unknown, observation_angles(rotations, locations),
+        boxes, sizes, locations, wrapped(rotations), found.scores.astype(np.float64),
     )  # fmt: skip
     return objects.take(np.flatnonzero(seen))
 
@@ -158,7 +158,6 @@ def image_boxes(
     """
     found = np.zeros((len(locations), 4))
     seen = np.zeros(len(locations), bool)
-    height, width = size
     for row, (location, extent, angle) in enumerate(zip(locations, sizes, rotations, strict=True)):
         corners = CORNERS * extent
         cos, sin = np.cos(angle), np.sin(angle)
@@ -168,15 +167,6 @@ def image_boxes(
         places, depths = calibration.image_points(turned + location)
         if (depths <= 0).all():
             continue
-        places = places[depths > 0]
-        low, high = places.min(0), places.max(0)
-        clipped = np.clip([low[0], low[1], high[0], high[1]], 0, [width - 1, height - 1, width - 1, height - 1])
-        found[row] = clipped
-        seen[row] = clipped[2] > clipped[0] and clipped[3] > clipped[1]
+        found[row] = clipped(around(places[None, depths > 0]), size)[0]
+        seen[row] = found[row, 2] > found[row, 0] and found[row, 3] > found[row, 1]
     return found, seen
-
-
-def wrapped(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns angles within [-pi, pi)."""
-    found: NDArray[np.float64] = (angles + np.pi) % (2 * np.pi) - np.pi
-    return found

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from within.perception3d.boxes import in_box
 from within.perception3d.data.kitti import KittiFrames
 from within.perception3d.data.kitti_calibration import KittiCalibration
 from within.perception3d.data.kitti_labels import KittiObjects
-from within.perception3d.synthetic_lidar import in_box
 
 LEVELS = ((40.0, 0, 0.15), (25.0, 1, 0.30), (25.0, 2, 0.50))  # height above, occlusion and truncation up to
 

@@ -10,7 +10,8 @@ or by the inverse of `lidar2sensor`, which newer infos give instead. Ring is rep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ class NuscenesFrames:
         objects = objects.take(objects.point_counts != 0)
         boxes = np.concatenate([objects.boxes, np.nan_to_num(objects.velocities)], axis=1)
         return Scene(self.token(index), self.points(index), boxes.astype(np.float32), objects.names)
+
+    def take(self, rows: Sequence[int]) -> NuscenesFrames:
+        """Returns some of the frames."""
+        chosen = tuple(self.infos.frames[row] for row in rows)
+        return replace(self, infos=replace(self.infos, frames=chosen))
 
     def token(self, index: int) -> str:
         """Returns the name of a frame."""

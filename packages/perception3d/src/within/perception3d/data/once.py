@@ -12,6 +12,7 @@ quaternion (x, y, z, w) and a shift is from memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,10 @@ class OnceFrames:
         frame = self.frames[index]
         objects = frame.objects if frame.objects is not None else lidar_objects([], [])
         return Scene(frame.name, self.points(index), objects.boxes.astype(np.float32), objects.names)
+
+    def take(self, rows: Sequence[int]) -> OnceFrames:
+        """Returns some of the frames."""
+        return OnceFrames(self.root, tuple(self.frames[row] for row in rows))
 
     def points(self, index: int) -> Float32[np.ndarray, "points 4"]:
         """Returns x, y, z and intensity.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from within.core.errors import WithinError
+from within.perception3d.boxes import wrapped
 from within.perception3d.data.lidar_objects import LidarObjects
 from within.perception3d.metrics.greedy_matching import counts_at, taken_scores
 from within.perception3d.rotated_overlap import box_overlaps
@@ -103,7 +104,7 @@ def _overlaps(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArra
     """Returns intersection over union of all pairs, 0 where the headings are more than 90 degrees apart."""
     ground = [np.ascontiguousarray(boxes[:, [0, 1, 3, 4, 6]]) for boxes in (first, second)]
     ends = [boxes[:, 2] + sign * boxes[:, 5] / 2 for boxes in (first, second) for sign in (-1, 1)]
-    turn = np.abs((first[:, None, 6] - second[None, :, 6] + np.pi) % (2 * np.pi) - np.pi)
+    turn = np.abs(wrapped(first[:, None, 6] - second[None, :, 6]))
     found: NDArray[np.float64] = np.where(turn > np.pi / 2, 0, box_overlaps(*ground, *ends))
     return found
 

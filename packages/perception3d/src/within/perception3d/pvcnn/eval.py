@@ -16,6 +16,7 @@ from within.perception3d.data.shapenet_part import ShapeNetParts
 from within.perception3d.pvcnn.evaluation import PointEvaluation, evaluate_frustums, evaluate_parts, evaluate_rooms
 from within.perception3d.pvcnn.frustum import FrustumNetwork
 from within.perception3d.pvcnn.named_network import open_network
+from within.perception3d.pvcnn.registry import variant
 from within.perception3d.pvcnn.training_settings import PointEvaluationSettings
 
 
@@ -32,14 +33,15 @@ def main(config: str | Path | Mapping[str, Any]) -> PointEvaluation:
     given = {key: value for key, value in read.to_dict().items() if value is not None}
     settings: PointEvaluationSettings = read_dataclass(PointEvaluationSettings, given, where)
     named = open_network(settings.network, weights=settings.weights, arguments=settings.arguments)
-    points = settings.points or named.variant.points
+    known = variant(named.name)
+    points = settings.points or known.points
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if named.variant.task == "rooms":
+    if known.task == "rooms":
         rooms = open_rooms(settings.data, areas_of("test", settings.holdout), points=points)
         return evaluate_rooms(
             named.model, rooms, votes=settings.votes or 1, limit=settings.limit, seed=settings.seed, device=device
         )
-    if named.variant.task == "parts":
+    if known.task == "parts":
         shapes = ShapeNetParts(settings.data, settings.split or "test", points=points, normals=settings.normals)
         return evaluate_parts(
             named.model, shapes, votes=settings.votes or 10, limit=settings.limit, seed=settings.seed, device=device

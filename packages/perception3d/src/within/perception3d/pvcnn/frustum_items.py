@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from within.core.errors import WithinError
+from within.perception3d.boxes import observation_angles, wrapped
 from within.perception3d.data.frustum import CLASSES, Frustum, turned
 from within.perception3d.data.kitti_labels import KittiObjects
 from within.perception3d.pvcnn.frustum import SIZES
@@ -126,13 +127,13 @@ def camera_objects(frustums: Sequence[Frustum], boxes: Float[Tensor, "frustums 7
     centres = np.array([turned(box[None, :3], -a)[0] for box, a in zip(found, azimuths, strict=True)]).reshape(-1, 3)
     length, width, height = found[:, 3], found[:, 4], found[:, 5]
     locations = centres + np.stack([np.zeros_like(height), height / 2, np.zeros_like(height)], axis=1)
-    rotations = _wrapped(found[:, 6] + azimuths)
+    rotations = wrapped(found[:, 6] + azimuths)
     unknown = np.full(len(found), -1.0)
     return KittiObjects(
         tuple(each.category for each in frustums),
         unknown,
         unknown,
-        _wrapped(rotations - np.arctan2(locations[:, 0], locations[:, 2])),
+        observation_angles(rotations, locations),
         np.array([each.image_box for each in frustums], np.float64).reshape(-1, 4),
         np.stack([length, height, width], axis=1),
         locations,
@@ -152,9 +153,3 @@ def _augmented(
     points[:, 2] += shift
     centre[2] += shift
     return points, centre, heading
-
-
-def _wrapped(angles: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Returns angles in [-pi, pi)."""
-    found: NDArray[np.floating] = (angles + math.pi) % (2 * math.pi) - math.pi
-    return found

@@ -10,13 +10,12 @@ Names that are ours already are left alone, so that files of this package load a
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from within.core.checkpoint import load_into, load_tensors
-from within.core.errors import WithinError
+from within.core.checkpoint import load_into, load_tensors, without_parallel_prefix
 
 IGNORED = ("size_templates",)
 RENAMES: tuple[tuple[str, str], ...] = (
@@ -52,29 +51,17 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Arguments:
         model: of this package.
-        path: a run directory, a .safetensors file, or a torch file of plain tensors, with or without the `module.` of
-            parallel training.
+        path: a run directory, a .safetensors file, or a torch file, with or without the `module.` of parallel training.
 
     Raises:
         WithinError: when the file is missing, damaged, or could run code (the authors' files hold their configuration
             as objects; save its `model` alone first); when tensors are missing, unexpected or of another shape, as in
             a checkpoint of another width; or when one holds NaN.
     """
-    load_into(model, renamed_state(load_tensors(path), where=str(path)), where=str(path))
+    load_into(model, renamed_state(load_tensors(path)), where=str(path))
 
 
-def renamed_state(tensors: dict[str, Tensor], *, where: str) -> dict[str, Tensor]:
-    """Returns the tensors of a checkpoint under their names here.
-
-    Raises:
-        WithinError: when one holds NaN or infinity.
-    """
-    state = {}
-    for name, tensor in tensors.items():
-        name = re.sub(r"^(module\.)+", "", name)
-        if name in IGNORED:
-            continue
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise WithinError(f"The weights of {name} hold NaN or infinity", where=where, todo="use an earlier file")
-        state[our_name(name)] = tensor
-    return state
+def renamed_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors of a checkpoint under their names here."""
+    found = without_parallel_prefix(tensors)
+    return {our_name(name): tensor for name, tensor in found.items() if name not in IGNORED}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from within.core.cli.configuration import read_config
 from within.core.cli.training import train_in
+from within.core.named_network import first_plan
 from within.core.train import TrainingResult, fit
 from within.core.train.launch import launch, share_of_batch
 from within.core.train.randomness import seeded
@@ -27,7 +28,6 @@ from within.perception3d.data.shapenet_part import ShapeNetParts
 from within.perception3d.pvcnn.evaluation import PointEvaluation, evaluate_frustums, evaluate_parts, evaluate_rooms
 from within.perception3d.pvcnn.frustum_items import FrustumItems
 from within.perception3d.pvcnn.frustum_loss import FrustumTarget, frustum_losses
-from within.perception3d.pvcnn.named_network import first_plan
 from within.perception3d.pvcnn.published_layout import load_weights
 from within.perception3d.pvcnn.registry import build, variant
 from within.perception3d.pvcnn.training_settings import PointSchedule, PointTrainingSettings, training_settings

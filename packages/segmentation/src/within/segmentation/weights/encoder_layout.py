@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from within.core.checkpoint import load_into, load_tensors
+from within.core.checkpoint import load_into, load_tensors, without_parallel_prefix
 from within.core.errors import WithinError
 from within.segmentation.models.resnet_encoder import ResNetEncoder
 from within.segmentation.weights.layout import renamed
@@ -38,7 +38,7 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> None:
     Raises:
         WithinError: when the file is missing or damaged, or its tensors are not those of this encoder.
     """
-    tensors = {re.sub(r"^(module\.)+", "", name): tensor for name, tensor in load_tensors(path).items()}
+    tensors = without_parallel_prefix(load_tensors(path))
     own = {name.removeprefix(OWN): tensor for name, tensor in tensors.items() if name.startswith(OWN)}
     if own:
         load_into(encoder, own, where=str(path))

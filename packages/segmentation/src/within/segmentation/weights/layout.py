@@ -6,11 +6,9 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from within.core.checkpoint import load_into, load_tensors
-from within.core.errors import WithinError
+from within.core.checkpoint import load_into, load_tensors, without_parallel_prefix
 
 Renames = Sequence[tuple[str, str]]
 """Regular expressions and their replacements, applied one after the other to each name."""
@@ -28,7 +26,7 @@ def load_published(model: nn.Module, path: str | Path, renames: Renames, *, igno
 
     Arguments:
         model: of this package.
-        path: a .safetensors file, or a torch file of plain tensors, with or without the `module.` of parallel training.
+        path: a .safetensors file, or a torch file, with or without the `module.` of parallel training.
         renames: from the checkpoint's names to the model's; names that are the model's already are left alone.
         ignored: tensors of the checkpoint that are no weights.
 
@@ -36,19 +34,8 @@ def load_published(model: nn.Module, path: str | Path, renames: Renames, *, igno
         WithinError: when the file is missing, damaged, or could run code; when tensors are missing, unexpected or of
             another shape, as in a checkpoint of another depth, width, or number of classes; or when one holds NaN.
     """
-    state = {}
-    for name, tensor in load_tensors(path).items():
-        name = re.sub(r"^(module\.)+", "", name)
-        if name not in ignored:
-            _check_finite(name, tensor, path)
-            state[renamed(name, renames)] = tensor
+    tensors = without_parallel_prefix(load_tensors(path))
+    state = {renamed(name, renames): tensor for name, tensor in tensors.items() if name not in ignored}
     # Files from before PyTorch 0.4.1 have no counters of batches.
     counters = {name: own for name, own in model.state_dict().items() if name.endswith(".num_batches_tracked")}
     load_into(model, counters | state, where=str(path))
-
-
-def _check_finite(name: str, tensor: Tensor, path: str | Path) -> None:
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        raise WithinError(
-            f"The weights of {name} hold NaN or infinity", where=str(path), todo="use a checkpoint from before that"
-        )

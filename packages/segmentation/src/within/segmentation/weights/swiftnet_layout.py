@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from within.core.checkpoint import load_tensors
+from within.core.checkpoint import load_tensors, without_parallel_prefix
 from within.core.errors import WithinError
 from within.segmentation.models.swiftnet_pyramid import SwiftNetPyramid
 from within.segmentation.models.swiftnet_single_scale import SwiftNetSingleScale
@@ -70,7 +70,7 @@ def published_arguments(path: str | Path) -> dict[str, Any]:
     Raises:
         WithinError: when the file is missing or damaged.
     """
-    tensors = {name.removeprefix("module."): value for name, value in load_tensors(path).items()}
+    tensors = without_parallel_prefix(load_tensors(path))
     if MEAN not in tensors or DEVIATION not in tensors:
         return {}
     scale = tensors.get(SCALE, torch.ones(1))

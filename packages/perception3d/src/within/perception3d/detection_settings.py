@@ -110,12 +110,13 @@ class DetectionSettings(RunSettings):
         arguments: constructor arguments that replace those of the variant; with `drop_rates` it is an `Ada3D`.
         stage: "detector" trains a detector; "importance" the importance predictor alone, on a detector that stays;
             "tuning" the detector while places are dropped, the predictor stays.
+        tune_predictor: in "tuning", train the predictor on as well; the features it reads change in that stage.
         gradual: in "tuning", let the shares that stay fall from 1 to the rates over the run.
         weights: file or run directory to start from.
         loss: weights of a head of centres.
         anchor_loss: weights of a head of anchors.
         augmentation: how scenes are changed; None leaves them.
-        importance: what the stage "importance" takes for important.
+        importance: what the predictor is trained to take for important.
         decoding: how boxes are read in the validation.
         split, validation_split: parts of the data set.
         validate_every: epochs between two validations; the weights of the best one are kept.
@@ -127,6 +128,7 @@ class DetectionSettings(RunSettings):
     schedule: DetectionSchedule
     arguments: Mapping[str, Any] = field(default_factory=dict)
     stage: Stage = "detector"
+    tune_predictor: bool = False
     gradual: bool = False
     weights: str | None = None
     loss: CenterLossWeights = field(default_factory=CenterLossWeights)

@@ -77,6 +77,7 @@ def main(
         anchor_loss=settings.anchor_loss,
         augmentation=settings.augmentation,
         importance=settings.importance,
+        tune_predictor=settings.tune_predictor,
         gradual=settings.gradual,
         description=settings.name,
         **settings.run_options(),
@@ -121,6 +122,7 @@ def train_detector(
     anchor_loss: AnchorLossWeights,
     augmentation: Augmentation | None,
     importance: ImportanceTarget = PUBLISHED,
+    tune_predictor: bool = False,
     gradual: bool = False,
     processes: int = 1,
     **options: Any,
@@ -131,7 +133,7 @@ def train_detector(
         network: a detector, or an `Ada3D` around one.
         scenes: what it is trained on.
         schedule: how.
-        stage, loss, anchor_loss, augmentation, importance, gradual: see `DetectionSettings`.
+        stage, loss, anchor_loss, augmentation, importance, tune_predictor, gradual: see `DetectionSettings`.
         processes: that share a batch.
         options: further arguments of `within.core.train.fit`.
 
@@ -151,12 +153,13 @@ def train_detector(
         keep=schedule.keep_scenes,
     )  # fmt: skip
     steps = schedule.steps(len(source))
-    resting = freeze(network, stage)
+    tunes_both = stage == "tuning" and tune_predictor
+    resting = freeze(network, stage, tune_predictor=tune_predictor)
     if stage == "importance":
         assert isinstance(network, Ada3D)
         objective = importance_objective(network, importance)
     else:
-        objective = detection_objective(network, loss, anchor_loss)
+        objective = detection_objective(network, loss, anchor_loss, importance if tunes_both else None)
     if gradual and isinstance(network, Ada3D):
         objective = with_gradual_rates(objective, network, steps)
     try:

@@ -87,8 +87,8 @@ def _multiply(
                 found.index_add_(0, writes[first:last], taken @ each[k])
         return found
     read, write = reads.numpy(), writes.numpy()
-    most = max((parts[-1][2] - parts[0][1] for parts in rulebook.slices), default=0)
-    gathered, product = source.new_empty(most, source.shape[1]), source.new_empty(most, found.shape[1])
+    gathered = source.new_empty(rulebook.longest, source.shape[1])
+    product = source.new_empty(rulebook.longest, found.shape[1])
     arrays = source.detach().numpy(), found.numpy(), gathered.numpy(), product.numpy()
     for parts in rulebook.slices:
         low, high = parts[0][1], parts[-1][2]
@@ -109,11 +109,26 @@ def _by_products(source: Tensor, matrices: Tensor, bias: Tensor | None, neighbou
 
 def _correlate(features: Tensor, gradient: Tensor, rulebook: Rulebook) -> Tensor:
     """Returns the gradient of each offset's matrix: features[inputs].T @ gradient[outputs]."""
-    found = []
-    for first, last in zip(rulebook.starts[:-1], rulebook.starts[1:], strict=True):
-        rows = features.index_select(0, rulebook.inputs[first:last])
-        found.append(rows.mT @ gradient.index_select(0, rulebook.outputs[first:last]))
-    return torch.stack(found)
+    found = features.new_zeros(len(rulebook.starts) - 1, features.shape[1], gradient.shape[1])
+    if rulebook.identity is not None:
+        torch.mm(features.mT, gradient, out=found[rulebook.identity])
+    if not _is_compiled(features):
+        for parts in rulebook.slices:
+            for k, first, last in parts:
+                rows = features.index_select(0, rulebook.inputs[first:last])
+                found[k].addmm_(rows.mT, gradient.index_select(0, rulebook.outputs[first:last]))
+        return found
+    read, write = rulebook.inputs.numpy(), rulebook.outputs.numpy()
+    most = rulebook.longest
+    before, after = features.new_empty(most, features.shape[1]), features.new_empty(most, gradient.shape[1])
+    arrays = features.detach().numpy(), gradient.detach().numpy(), before.numpy(), after.numpy()
+    for parts in rulebook.slices:
+        low, high = parts[0][1], parts[-1][2]
+        rows_numba.gather(arrays[0], read, low, high, arrays[2])
+        rows_numba.gather(arrays[1], write, low, high, arrays[3])
+        for k, first, last in parts:
+            found[k].addmm_(before[first - low : last - low].mT, after[first - low : last - low])
+    return found
 
 
 def _is_compiled(source: Tensor) -> bool:

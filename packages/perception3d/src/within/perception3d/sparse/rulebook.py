@@ -79,6 +79,11 @@ class Rulebook:
                 first = end
         return found
 
+    @property
+    def longest(self) -> int:
+        """Pairs of the longest slice."""
+        return max((run[-1][2] - run[0][1] for run in self.slices), default=0)
+
     def neighbours(self, back: bool) -> Int32[np.ndarray, "rows offsets"]:
         """Returns the input under each offset for each output, -1 where there is none; `back`, the other way round."""
         if back not in self.tables:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from within.core.errors import WithinError
 from within.perception3d.ada3d.importance_loss import PUBLISHED, ImportanceTarget, importance_loss, importance_target
-from within.perception3d.ada3d.thinning import Ada3D, Choice
+from within.perception3d.ada3d.thinning import Ada3D
 from within.perception3d.anchor_loss import AnchorLossWeights, anchor_loss
 from within.perception3d.center_loss import CenterLossWeights, center_loss
 from within.perception3d.models.anchor_head import AnchorHead
@@ -19,35 +19,17 @@ from within.perception3d.named_detector import Network, detector_of, map_grid, t
 Objective = Callable[[nn.Module, tuple[Tensor, ...], tuple[Tensor, Tensor]], dict[str, Tensor]]
 
 
-def detection_objective(
-    network: Network,
-    weights: CenterLossWeights,
-    anchor_weights: AnchorLossWeights,
-    importance: ImportanceTarget | None = None,
-) -> Objective:
-    """Returns the losses of the head, places dropped if the network drops any.
-
-    Arguments:
-        network: to be trained.
-        weights, anchor_weights: of the losses of either head.
-        importance: trains the importance predictor on towards this target; None leaves it as it is.
-    """
+def detection_objective(network: Network, weights: CenterLossWeights, anchor_weights: AnchorLossWeights) -> Objective:
+    """Returns the losses of the head, places dropped if the network drops any; the importance predictor stays."""
     head, grid, tasks = detector_of(network).head, map_grid(network), task_labels(network)
     region = detector_of(network).grid
     fixed: list[Tensor] = []
 
     def objective(module: nn.Module, inputs: tuple[Tensor, ...], target: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         inner = getattr(module, "module", module)
-        if not isinstance(inner, Ada3D):
-            return of_head(module(*inputs), *target)
-        inner.predictor.train(importance is not None)
-        outputs, choices = module(*inputs, choices=True)
-        found = of_head(outputs, *target)
-        if importance is not None:
-            found["importance"] = _predicted(inner, choices, target, importance)
-        return found
-
-    def of_head(outputs: list[dict[str, Any]], boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        if isinstance(inner, Ada3D):
+            inner.predictor.eval()
+        outputs, (boxes, labels) = module(*inputs), target
         if not isinstance(head, AnchorHead):
             return center_loss(outputs, boxes, labels, tasks, grid, weights)
         if not fixed:
@@ -66,36 +48,34 @@ def detection_objective(
 
 
 def importance_objective(network: Ada3D, how: ImportanceTarget = PUBLISHED) -> Objective:
-    """Returns the loss of the importance predictor; nothing is dropped and the detector stays as it is.
+    """Returns the loss of the importance predictor; the detector stays as it is.
+
+    Without drop rates, as published, nothing is dropped; with some, the predictor of a tuned network is brought up to
+    date with the features that the tuning has changed.
 
     Arguments:
         network: whose predictor is trained.
         how: the target is drawn.
     """
+    grid = map_grid(network, network.predictor.stride)
+    classes = len(network.classes)
 
     def objective(module: nn.Module, inputs: tuple[Tensor, ...], target: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         inner = getattr(module, "module", module)
         inner.detector.eval()
-        return {"importance": _predicted(network, inner.importance(*inputs), target, how)}
+        choices = inner.importance(*inputs, dropping=True)
+        expected = importance_target(*target, classes, grid, how)
+        return {"importance": importance_loss(choices, expected, occupied_only=network.predictor.occupied_only)}
 
     return objective
 
 
-def _predicted(
-    network: Ada3D, choices: Sequence[Choice], target: tuple[Tensor, Tensor], how: ImportanceTarget
-) -> Tensor:
-    grid = map_grid(network, network.predictor.stride)
-    expected = importance_target(*target, len(network.classes), grid, how)
-    return importance_loss(choices, expected, occupied_only=network.predictor.occupied_only)
-
-
-def freeze(network: Network, stage: str, *, tune_predictor: bool = False) -> list[nn.Parameter]:
+def freeze(network: Network, stage: str) -> list[nn.Parameter]:
     """Stops the gradients of what a stage leaves alone, and returns those parameters.
 
     Arguments:
         network: to be trained.
         stage: "detector", "importance" or "tuning".
-        tune_predictor: "tuning" trains the predictor on.
 
     Raises:
         WithinError: when the network predicts no importance and the stage needs it.
@@ -104,8 +84,6 @@ def freeze(network: Network, stage: str, *, tune_predictor: bool = False) -> lis
         return []
     if not isinstance(network, Ada3D):
         raise WithinError(f"The stage {stage!r} needs a network that predicts importance")
-    if stage == "tuning" and tune_predictor:
-        return []
     resting = network.detector if stage == "importance" else network.predictor
     found = [parameter for parameter in resting.parameters() if parameter.requires_grad]
     for parameter in found:

@@ -109,8 +109,8 @@ class DetectionSettings(RunSettings):
         schedule: how it is trained.
         arguments: constructor arguments that replace those of the variant; with `drop_rates` it is an `Ada3D`.
         stage: "detector" trains a detector; "importance" the importance predictor alone, on a detector that stays;
-            "tuning" the detector while places are dropped, the predictor stays.
-        tune_predictor: in "tuning", train the predictor on as well; the features it reads change in that stage.
+            "tuning" the detector while places are dropped, the predictor stays. A second "importance" with the drop
+            rates brings the predictor up to date with the tuned detector.
         gradual: in "tuning", let the shares that stay fall from 1 to the rates over the run.
         weights: file or run directory to start from.
         loss: weights of a head of centres.
@@ -128,7 +128,6 @@ class DetectionSettings(RunSettings):
     schedule: DetectionSchedule
     arguments: Mapping[str, Any] = field(default_factory=dict)
     stage: Stage = "detector"
-    tune_predictor: bool = False
     gradual: bool = False
     weights: str | None = None
     loss: CenterLossWeights = field(default_factory=CenterLossWeights)

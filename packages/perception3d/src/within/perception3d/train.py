@@ -77,7 +77,6 @@ def main(
         anchor_loss=settings.anchor_loss,
         augmentation=settings.augmentation,
         importance=settings.importance,
-        tune_predictor=settings.tune_predictor,
         gradual=settings.gradual,
         description=settings.name,
         **settings.run_options(),
@@ -122,7 +121,6 @@ def train_detector(
     anchor_loss: AnchorLossWeights,
     augmentation: Augmentation | None,
     importance: ImportanceTarget = PUBLISHED,
-    tune_predictor: bool = False,
     gradual: bool = False,
     processes: int = 1,
     **options: Any,
@@ -133,7 +131,7 @@ def train_detector(
         network: a detector, or an `Ada3D` around one.
         scenes: what it is trained on.
         schedule: how.
-        stage, loss, anchor_loss, augmentation, importance, tune_predictor, gradual: see `DetectionSettings`.
+        stage, loss, anchor_loss, augmentation, importance, gradual: see `DetectionSettings`.
         processes: that share a batch.
         options: further arguments of `within.core.train.fit`.
 
@@ -153,13 +151,12 @@ def train_detector(
         keep=schedule.keep_scenes,
     )  # fmt: skip
     steps = schedule.steps(len(source))
-    tunes_both = stage == "tuning" and tune_predictor
-    resting = freeze(network, stage, tune_predictor=tune_predictor)
+    resting = freeze(network, stage)
     if stage == "importance":
         assert isinstance(network, Ada3D)
         objective = importance_objective(network, importance)
     else:
-        objective = detection_objective(network, loss, anchor_loss, importance if tunes_both else None)
+        objective = detection_objective(network, loss, anchor_loss)
     if gradual and isinstance(network, Ada3D):
         objective = with_gradual_rates(objective, network, steps)
     try:

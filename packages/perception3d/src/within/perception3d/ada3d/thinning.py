@@ -153,14 +153,13 @@ class Ada3D(nn.Module):
 
     progress: Tensor
 
-    def forward(self, *inputs: Tensor, choices: bool = False) -> Any:
-        """Returns the head's maps, see `Detector`; and with `choices` what was chosen where as well, see `run`."""
-        found = self.run(*inputs)
-        return found if choices else found[0]
+    def forward(self, *inputs: Tensor) -> list[dict[str, Any]]:
+        """Returns the head's maps; see `Detector`."""
+        return self.run(*inputs)[0]
 
-    def importance(self, *inputs: Tensor) -> list[Choice]:
-        """Returns the importance at every place with nothing dropped; gradients reach the predictor alone."""
-        return self.run(*inputs, dropping=False, head=False)[1]
+    def importance(self, *inputs: Tensor, dropping: bool = False) -> list[Choice]:
+        """Returns the importance at every place; gradients reach the predictor alone."""
+        return self.run(*inputs, dropping=dropping, head=False)[1]
 
     def run(
         self, *inputs: Tensor, dropping: bool = True, head: bool = True

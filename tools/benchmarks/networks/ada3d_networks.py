@@ -1,9 +1,9 @@
 """The detectors of the bench `ada3d`: one CenterPoint for synthetic scenes, dense, thinned out, and narrower.
 
 All have the voxels, the map and the head's grid of `center_point_small`; its 2-D backbone has six convolutions of width
-48. Outputs of the first convolution may grow; the variants are trained on with those of the third growing as well,
-which gives back what was dropped around objects. `narrow` is what channel scaling gives instead: the dense network with
-all widths of the 2-D part scaled down to the multiply-accumulates of variant B.
+48. Where the 2-D part is sparse, outputs of its first and third convolution may grow, so that pixels dropped around an
+object come back. `narrow` is what channel scaling gives instead: the dense network with all widths of the 2-D part
+scaled down to the multiply-accumulates of variant B.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ FOLDER = Path(__file__).parent.parent / "artefacts" / "ada3d"
 BITS = 10
 PLACES: tuple[tuple[int, ...], tuple[int, ...]] = ((1, 2), (1, 3))
 
+REACH = ["grow", "stay", "grow", "stay", "stay", "stay"]
+
 DENSE: Mapping[str, Any] = {"blocks": [[5, 48, 1, 1, 48]], "head_width": 48}
-SPARSE: Mapping[str, Any] = {**DENSE, "norm": "spatial_sparse", "execution": "sparse", "reach": ["grow", *["stay"] * 5]}
-THINNED = ["grow", "stay", "grow", "stay", "stay", "stay"]
+SPARSE: Mapping[str, Any] = {**DENSE, "norm": "spatial_sparse", "execution": "sparse", "reach": REACH}
 NARROW: Mapping[str, Any] = {"blocks": [[5, 12, 1, 1, 12]], "head_width": 12}
 RATES: Mapping[str, Mapping[str, Any]] = {
     "A": {"voxels": {}, "pixels": {1: 0.6, 3: 0.75}},
-    "B": {"voxels": {1: 0.75, 2: 0.75}, "pixels": {1: 0.6, 3: 0.75}},
-    "C": {"voxels": {1: 0.6, 2: 0.6}, "pixels": {1: 0.4, 3: 0.5}},
+    "B": {"voxels": {1: 0.7, 2: 0.85}, "pixels": {1: 0.6, 3: 0.75}},
+    "C": {"voxels": {1: 0.5, 2: 0.75}, "pixels": {1: 0.4, 3: 0.5}},
 }
 
 
@@ -46,7 +47,6 @@ def arguments(name: str) -> dict[str, Any]:
     kind, _, plain = name.partition(" ")
     return {
         **SPARSE,
-        "reach": THINNED,
         "places": PLACES,
         "occupied_only": True,
         "drop_rates": {**RATES[kind], "density": not plain},

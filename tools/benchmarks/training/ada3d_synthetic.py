@@ -88,6 +88,7 @@ def settings(name: str, directory: Path) -> dict[str, Any]:
         "weights": None if weights is None else str(weights),
         "loss": {"nearest": True, "boxes": 1.0},
         "augmentation": {"rotation": 0.1, "scale": (0.97, 1.03)},
+        "importance": {"boxes": True},
         "validation_split": None,
         "seed": SEED,
         "checkpoint_every": 100,

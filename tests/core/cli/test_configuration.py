@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,11 +24,18 @@ class Inner:
 class Outer:
     name: str
     inner: Inner = field(default_factory=Inner)
+    other: Inner | None = None
+    free: Mapping[str, Any] = field(default_factory=dict)
 
 
 def test_parts_become_dataclasses_and_private_names_stay_out() -> None:
-    found = read_dataclass(Outer, {"name": "x", "inner": {"size": [2, 3]}, "_base": 1}, "here", parts={"inner": Inner})
+    found = read_dataclass(Outer, {"name": "x", "inner": {"size": [2, 3]}, "_base": 1}, "here")
     assert found == Outer("x", Inner((2, 3)))
+    free = {"inner": {"size": 1}}
+    given = {"name": "x", "other": {"size": [4]}, "free": free}
+    assert read_dataclass(Outer, given, "here") == Outer("x", other=Inner((4,)), free=free)
+    assert read_dataclass(Outer, {"name": "x", "inner": Inner((5,)), "other": None}, "here") == Outer("x", Inner((5,)))
+    assert given["other"] == {"size": [4]}
 
 
 @pytest.mark.parametrize(
@@ -34,12 +43,13 @@ def test_parts_become_dataclasses_and_private_names_stay_out() -> None:
     [
         ({"nam": "x"}, "no setting 'nam'.*here.*did you mean 'name'"),
         ({}, "'name' is missing.*here.*give name"),
+        ({"name": "x", "other": {"sizes": 1}}, "no setting 'sizes'.*here: other.*did you mean 'size'"),
         ({"name": "x", "inner": {"sizes": 1}}, "no setting 'sizes'.*here: inner.*did you mean 'size'"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_place(given: dict[str, object], words: str) -> None:
     with pytest.raises(WithinError, match=words):
-        read_dataclass(Outer, given, "here", parts={"inner": Inner})
+        read_dataclass(Outer, given, "here")
 
 
 def test_overrides_replace_nested_settings_and_leave_the_given_alone(tmp_path: Path) -> None:

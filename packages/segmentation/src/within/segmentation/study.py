@@ -42,7 +42,7 @@ from within.segmentation.named_network import first_plan
 from within.segmentation.prediction import height_width
 from within.segmentation.stage_pruning import prune_stages
 from within.segmentation.train import start, train_network, training_crops
-from within.segmentation.training_settings import TrainingSettings, training_settings
+from within.segmentation.training_settings import TrainingSettings
 
 Arm = Literal["LTH", "FT", "RI"]
 ARMS: tuple[Arm, ...] = ("LTH", "FT", "RI")
@@ -140,9 +140,7 @@ def study_settings(config: Mapping[str, Any], *, where: str, folder: Path = Path
     if "config" in given:
         others = {name: value for name, value in given.items() if name != "config"}
         given = read_config(folder / given["config"], others)[0].to_dict()
-    training = training_settings(given, where=f"{where}: training")
-    found: StudySettings = read_dataclass(StudySettings, {**config, "training": training}, where)
-    return found
+    return read_dataclass(StudySettings, {**config, "training": given}, where)
 
 
 def study(settings: StudySettings, folder: Path, *, device: str | torch.device | None = None) -> list[Trained]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from within.core.cli.configuration import read_config, read_dataclass
-from within.core.cli.run_directory import open_run_directory
+from within.core.cli.run_directory import open_run_directory, run_folder
 from within.core.errors import WithinError
 
 
@@ -77,3 +77,8 @@ def test_a_failed_run_leaves_no_directory_and_another_process_writes_none(tmp_pa
         (folder / "checkpoint").write_text("work")
         raise ZeroDivisionError
     assert {each.name for each in (tmp_path / "c").iterdir()} == {"config.py", "checkpoint"}
+
+
+def test_the_first_folder_that_is_given_receives_the_run() -> None:
+    assert run_folder("x") == run_folder("x", None, None) == Path("runs/x")
+    assert run_folder("x", None, "b") == run_folder("x", Path("b"), "c") == Path("b")

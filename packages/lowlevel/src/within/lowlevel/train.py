@@ -16,7 +16,7 @@ from torch import nn
 
 from within.core.checkpoint import WEIGHTS, save_weights
 from within.core.cli.configuration import read_config, read_dataclass
-from within.core.cli.run_directory import open_run_directory
+from within.core.cli.run_directory import open_run_directory, run_folder
 from within.core.distill import OutputDistillation
 from within.core.train import TrainingResult, fit
 from within.core.train.launch import launch, share_of_batch
@@ -62,7 +62,7 @@ def main(
     loss = None if settings.loss is None else build_loss(**settings.loss)
     network, teacher = _network(settings), _teacher(settings)
     source, validate = training_source(settings), validation(settings)
-    folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
+    folder = run_folder(settings.name, run_directory)
     rounds = math.ceil(len(source) / settings.batch_size)
     with open_run_directory(folder, read, resume=resume, write=launched.is_main):
         result = fit(

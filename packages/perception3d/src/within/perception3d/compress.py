@@ -18,7 +18,7 @@ import torch
 
 from within.core.checkpoint import save_model
 from within.core.cli.configuration import read_config, read_dataclass
-from within.core.cli.run_directory import open_run_directory
+from within.core.cli.run_directory import open_run_directory, run_folder
 from within.core.errors import WithinError
 from within.core.named_network import NamedNetwork, first_plan
 from within.core.report import ReportContent, write_report
@@ -85,8 +85,7 @@ def main(
     scenes, test = find_scenes(settings.data, settings.split), find_scenes(settings.data, settings.test)
     if settings.limit is not None:
         test = test.take(range(min(settings.limit, len(test))))
-    name = named.name if named.run is None else named.run.name
-    directory = run_directory or settings.run or Path("runs") / f"{name}-compressed"
+    directory = run_folder(f"{named.title}-compressed", run_directory, settings.run)
     with open_run_directory(directory, read, resume=resume) as folder:
         dense = copy.deepcopy(named.model.detector).eval()
         dense.execution = "dense"

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from within.core.cli.configuration import read_config, read_dataclass
+from within.core.cli.run_directory import run_folder
 from within.core.cli.training import train_in
 from within.core.named_network import first_plan
 from within.core.train import TrainingResult, fit
@@ -65,7 +66,7 @@ def main(
     scenes = find_scenes(settings.data, settings.split)
     held_out = None if settings.validation_split is None else find_scenes(settings.data, settings.validation_split)
     network = start(settings)
-    folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
+    folder = run_folder(settings.name, run_directory)
     plan = first_plan(network, settings.network, settings.arguments, seed=settings.seed)
     train = partial(
         train_detector,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from within.core import Budget, Latency, Macs, Params, PeakMemory, prune
 from within.core.checkpoint import save_model
 from within.core.cli.configuration import read_config, read_dataclass
-from within.core.cli.run_directory import open_run_directory
+from within.core.cli.run_directory import open_run_directory, run_folder
 from within.core.distill import KnowledgeDistillation
 from within.core.named_network import with_attributes
 from within.core.plan import Plan
@@ -85,8 +85,7 @@ def main(
     pairs, test = find_dataset(settings.data, settings.split), find_dataset(settings.data, settings.test)
     if settings.limit is not None:
         test = test.take(range(min(settings.limit, len(test))))
-    name = named.name if named.run is None else named.run.name
-    directory = run_directory or settings.run or Path("runs") / f"{name}-compressed"
+    directory = run_folder(f"{named.title}-compressed", run_directory, settings.run)
     with open_run_directory(directory, read, resume=resume) as folder:
         images = calibration_images(pairs, settings.calibration, settings.working_size)
         dense = named.model.eval()

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from within.core import Macs, Params, trace
 from within.core.checkpoint import WEIGHTS, load_into, load_state, save_model
 from within.core.cli.configuration import read_config, read_dataclass
-from within.core.cli.run_directory import open_run_directory
+from within.core.cli.run_directory import open_run_directory, run_folder
 from within.core.errors import WithinError
 from within.core.files import read_json, write_json
 from within.core.plan import Plan
@@ -117,7 +117,7 @@ def main(
     """
     read, where = read_config(config, overrides)
     settings = study_settings(read.to_dict(), where=where, folder=Path(read.filename or "").parent)
-    directory = run_directory or Path("runs") / settings.training.name
+    directory = run_folder(settings.training.name, run_directory)
     with open_run_directory(directory, read, resume=True) as folder:
         return folder, study(settings, folder, device=device)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from within.core.cli.configuration import read_config, read_dataclass
+from within.core.cli.run_directory import run_folder
 from within.core.cli.training import train_in
 from within.core.errors import WithinError
 from within.core.train import TrainingResult, fit
@@ -56,7 +57,7 @@ def main(
     pairs = find_dataset(settings.data, settings.split)
     held_out = None if settings.validation_split is None else find_dataset(settings.data, settings.validation_split)
     network = start(settings)
-    folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
+    folder = run_folder(settings.name, run_directory)
     size = settings.schedule.crop_size
     plan = first_plan(network, size, settings.network, settings.arguments, seed=settings.seed)
     train = partial(

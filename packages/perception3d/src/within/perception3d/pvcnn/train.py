@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from within.core.cli.configuration import read_config, read_dataclass
+from within.core.cli.run_directory import run_folder
 from within.core.cli.training import train_in
 from within.core.named_network import first_plan
 from within.core.train import TrainingResult, fit
@@ -62,7 +63,7 @@ def main(
     points = settings.points or known.points
     items, evaluate = data_of(known.task, settings, points)
     network = start(settings)
-    folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
+    folder = run_folder(settings.name, run_directory)
     example = tuple(each for each in items[0][0]) if known.task == "frustums" else (items[0][0],)
     inputs = tuple(each[None] for each in example)
     plan = first_plan(network, settings.network, settings.arguments, inputs, seed=settings.seed)

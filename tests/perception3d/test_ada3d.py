@@ -11,12 +11,14 @@ from within.perception3d.accounting import pass_cost
 from within.perception3d.ada3d.diagnostics import drop_counts, pixels_in_boxes
 from within.perception3d.ada3d.drop_rate_solver import pass_costs, solve_rates
 from within.perception3d.ada3d.filtering import Filter, kept, scores
+from within.perception3d.ada3d.importance_loss import ImportanceTarget, importance_target
 from within.perception3d.ada3d.thinning import Ada3D, DropRates, drop_rates
 from within.perception3d.bev_pruning import DensePart, prune_widths, remove_convolutions
 from within.perception3d.heatmap import MapGrid
 from within.perception3d.models.bev_map import MaskedMap, dense, occupied
 from within.perception3d.models.folding import dense_bev, folded
 from within.perception3d.named_detector import build, map_grid
+from within.perception3d.sparse import from_dense
 from within.perception3d.synthetic_lidar import synthetic_frame
 from within.perception3d.training_scenes import network_inputs
 
@@ -77,28 +79,42 @@ def test_norms_fold_exactly(inputs, execution):
 
 def test_the_share_that_stays_is_exact_and_the_most_important():
     generator = torch.Generator().manual_seed(0)
-    importance = torch.rand(2, 20, 24, generator=generator)
+    importance = torch.rand(2, 3, 20, 24, generator=generator)
     mask = torch.rand(2, 20, 24, generator=generator) < 0.3
+    pixels = from_dense(importance, mask)
     for how in (Filter(0.4, density=False), Filter(0.4), Filter(0.4, window=16, exponent=0.2)):
-        stays = kept(importance, mask, how)
-        assert not (stays & ~mask).any()
-        value = scores(importance, mask, how)
-        for row in range(2):
-            assert int(stays[row].sum()) == int(0.4 * int(mask[row].sum()))
-            assert value[row][stays[row]].min() >= value[row][mask[row] & ~stays[row]].max()
-    assert torch.equal(kept(importance, mask, Filter(1.0)), mask)
-    assert int(kept(importance, mask, Filter(1e-6)).sum()) == 2  # at least one of each map
-    assert not kept(importance, torch.zeros_like(mask), Filter(0.5)).any()
+        rows, value = kept(pixels, how), scores(pixels, how)
+        assert torch.equal(rows, rows.unique())
+        stays = torch.zeros(len(pixels), dtype=torch.bool)
+        stays[rows] = True
+        for sample in range(2):
+            own = pixels.indices[:, 0] == sample
+            assert int((stays & own).sum()) == int(0.4 * int(mask[sample].sum()))
+            assert value[own & stays].min() >= value[own & ~stays].max()
+    assert len(kept(pixels, Filter(1.0))) == len(pixels)
+    assert len(kept(pixels, Filter(1e-6))) == 2  # at least one of each map
+    assert not len(kept(from_dense(importance, torch.zeros_like(mask)), Filter(0.5)))
+
+
+def test_density_is_that_of_the_window():
+    mask = torch.rand(1, 20, 24, generator=torch.Generator().manual_seed(0)) < 0.3
+    pixels = from_dense(torch.ones(1, 1, 20, 24), mask)
+    for (_, row, column), value in zip(pixels.indices.tolist(), scores(pixels, Filter(0.5)).tolist(), strict=True):
+        top, left = row // 8 * 8, column // 8 * 8
+        share = float(mask[0, top : top + 8, left : left + 8].float().mean())
+        assert value == pytest.approx((share + 1e-4) ** -0.15)
 
 
 def test_density_lets_lonely_pixels_stay():
     mask = torch.zeros(1, 16, 16, dtype=torch.bool)
     mask[0, :8, :8] = True
     mask[0, 12, 12] = True
-    importance = torch.full((1, 16, 16), 0.5)
-    importance[0, 12, 12] = 0.4
-    assert not kept(importance, mask, Filter(0.5, density=False))[0, 12, 12]
-    assert kept(importance, mask, Filter(0.5))[0, 12, 12]
+    importance = torch.full((1, 1, 16, 16), 0.5)
+    importance[0, 0, 12, 12] = 0.4
+    pixels = from_dense(importance, mask)
+    lonely = len(pixels) - 1
+    assert lonely not in kept(pixels, Filter(0.5, density=False))
+    assert lonely in kept(pixels, Filter(0.5))
 
 
 def test_every_pixel_that_is_kept_was_there(inputs):
@@ -123,9 +139,9 @@ def test_importance_at_occupied_places_alone(inputs, execution):
             assert not choice.importance.movedim(1, -1)[~choice.before].any()
             assert choice.importance.movedim(1, -1)[choice.before].all()
         full = torch.randn(1, 16, 9, 7)
-        one = thinned.predictor.of_map(2, MaskedMap(full, torch.ones(1, 9, 7, dtype=torch.bool)))[0]
+        one = thinned.predictor.of_map(2, MaskedMap(full, torch.ones(1, 9, 7, dtype=torch.bool)))
         thinned.predictor.occupied_only = False
-        torch.testing.assert_close(one, thinned.predictor.of_map(2, full)[0])
+        torch.testing.assert_close(one.dense(), thinned.predictor.of_map(2, full).dense())
     cost = [pass_cost(network(reach="stay", execution="sparse", drop_rates=RATES, occupied_only=only), *inputs)
             for only in (False, True)]  # fmt: skip
     assert cost[1].macs["predictor"] < 0.3 * cost[0].macs["predictor"]
@@ -157,7 +173,6 @@ def test_dense_costs_are_those_of_the_graph(inputs):
 def test_a_full_sparse_map_costs_what_the_dense_one_does():
     """But for the border, where a dense convolution multiplies padding as well."""
     from within.perception3d.models.bev_layers import BevConvolution
-    from within.perception3d.sparse import from_dense
 
     layer = BevConvolution(3, 5, reach="stay")
     found = from_dense(torch.ones(1, 3, 6, 7))
@@ -206,6 +221,22 @@ def test_narrower_and_shallower_networks_still_run(inputs):
         with pytest.raises(WithinError):
             remove_convolutions(thinned, numbers)
     assert isinstance(DensePart(thinned), torch.nn.Module)
+
+
+def test_the_target_may_fill_boxes():
+    """A pixel counts where its centre lies in an object's box; the Gaussians are as without."""
+    grid = MapGrid((0, -10), (0.5, 0.5), (40, 40))
+    boxes = torch.tensor([[[8.0, 0, 0, 6, 2, 1, 0.7], [15, 5, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0, 0]]])
+    labels = torch.tensor([[0, 1, -1]])
+    plain = importance_target(boxes, labels, 2, grid)
+    filled = importance_target(boxes, labels, 2, grid, ImportanceTarget(boxes=True))
+    inside = torch.from_numpy(pixels_in_boxes(boxes[0, :2].numpy(), grid))
+    assert filled[0, 0][inside].min() == 1
+    assert torch.equal(filled[0, 0][~inside], plain[0, 0][~inside])
+    assert plain[0, 0][inside].min() < 0.2
+    wide = importance_target(boxes, labels, 2, grid, ImportanceTarget(least_radius=9))
+    assert (wide >= plain).all()
+    assert (wide > plain).any()
 
 
 def test_boxes_and_pixels():

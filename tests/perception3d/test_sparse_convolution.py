@@ -18,12 +18,15 @@ from within.perception3d.sparse import (
     SparseMaxPool,
     SparseTensor,
     SubmanifoldConvolution,
+    cells_of,
     convolve,
     from_dense,
+    largest_by_row,
     rulebook,
     rulebook_numba,
     rulebook_torch,
     sparse_tensor,
+    sum_by_row,
 )
 
 
@@ -262,3 +265,24 @@ def test_every_way_of_multiplying_is_the_dense_convolution(share: float, outputs
     (expected[batch, :, row, column] * factors).sum().backward()
     torch.testing.assert_close(features.grad, image.grad[batch, :, row, column])
     torch.testing.assert_close(layer.weight.grad.permute(0, 3, 1, 2), weight.grad)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_rows_of_one_cell(gradient):
+    """Cells in the order of the grid, the largest and the sum of theirs: against a dictionary."""
+    x = random_tensor(2)
+    coarse = x.indices.clone()
+    coarse[:, 1:] //= 2
+    shape = tuple(-(-size // 2) for size in x.shape)
+    rows, cells = cells_of(coarse, x.batch, shape)
+    assert torch.equal(cells[rows], coarse)
+    assert [tuple(each) for each in cells.tolist()] == sorted(set(map(tuple, coarse.tolist())))
+    features = x.features.detach().clone().requires_grad_(gradient)
+    highest, total = largest_by_row(features, rows, len(cells)), sum_by_row(features, rows, len(cells))
+    for number in range(len(cells)):
+        own = features[rows == number]
+        assert torch.equal(highest[number], own.amax(0))
+        torch.testing.assert_close(total[number], own.sum(0))
+    if gradient:
+        (highest.sum() + total.sum()).backward()
+        assert int((features.grad == 2).sum()) == highest.numel()

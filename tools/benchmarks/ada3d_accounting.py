@@ -24,7 +24,7 @@ from within.core.bench import BenchResult
 from within.core.errors import WithinError
 from within.core.progress import track
 from within.perception3d.accounting import PARTS, PassCost, mean_cost, pass_cost
-from within.perception3d.ada3d.importance import ImportancePredictor
+from within.perception3d.ada3d.importance import Importance, ImportancePredictor
 from within.perception3d.ada3d.importance_loss import importance_target
 from within.perception3d.ada3d.thinning import Ada3D
 from within.perception3d.data.kitti import find_kitti
@@ -59,13 +59,17 @@ class LabelledImportance(ImportancePredictor):
         self.stride, self.shared = predictor.stride, predictor.shared
         self.voxel_embeddings, self.map_embeddings = predictor.voxel_embeddings, predictor.map_embeddings
 
-    def of_voxels(self, stage: int, x: SparseTensor) -> tuple[Tensor, Tensor]:
-        """Returns the labelled importance, and occupancy."""
-        return self.target, super().of_voxels(stage, x)[1]
+    def of_voxels(self, stage: int, x: SparseTensor) -> Importance:
+        """Returns the labelled importance of the occupied columns."""
+        return self._labelled(super().of_voxels(stage, x))
 
-    def of_map(self, convolution: int, x: BevMap) -> tuple[Tensor, Tensor]:
-        """Returns the labelled importance, and occupancy."""
-        return self.target, super().of_map(convolution, x)[1]
+    def of_map(self, convolution: int, x: BevMap) -> Importance:
+        """Returns the labelled importance of the occupied pixels."""
+        return self._labelled(super().of_map(convolution, x))
+
+    def _labelled(self, predicted: Importance) -> Importance:
+        batch, row, column = predicted.pixels.indices.long().unbind(1)
+        return Importance(predicted.pixels.with_features(self.target[batch, :, row, column]), self.target)
 
 
 def run(full: bool = False) -> BenchResult:

@@ -123,23 +123,10 @@ def _on_frames() -> dict[str, float]:
     frames = find_kitti(folder, "all")
     found = {}
     for name in PARAMETERS:
-        detector = build(name).eval()
-        detector.bev, detector.head = torch.nn.Identity(), torch.nn.Identity()  # type: ignore[assignment]
-        detector.execution = "sparse"
+        detector = build(name, execution="sparse", reach="stay").eval()
         costs = []
         for index in track(range(len(frames)), f"Frames through {name}"):
             points = frames.scene(index).points
-            costs.append(pass_cost(_Backbone(detector), *network_inputs([points], detector.grid, 4)))  # type: ignore[arg-type]
+            costs.append(pass_cost(detector, *network_inputs([points], detector.grid, 4)))
         found[name] = round(mean_cost(costs).macs["3d"] / 1e9, 3)
     return found
-
-
-class _Backbone(torch.nn.Module):
-    """A detector without what comes after its 3-D backbone."""
-
-    def __init__(self, detector: Any) -> None:
-        super().__init__()
-        self.backbone, self.bev, self.head, self._detector = detector.backbone, detector.bev, detector.head, [detector]
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        return self._detector[0].seen_from_above(*inputs)

@@ -167,7 +167,7 @@ def _times(data: Path, rounds: int) -> tuple[list[dict[str, Any]], float]:
     first = [stage[-1].convolution2 for stage in detector.backbone.stages]
     handles = [module.register_forward_hook(note) for module in first]
     with torch.no_grad():
-        detector.backbone(_voxels(detector, inputs))
+        detector.backbone(detector.voxels(*inputs))
         for handle in handles:
             handle.remove()
         others = _spconv_layers(seen)
@@ -187,7 +187,7 @@ def _times(data: Path, rounds: int) -> tuple[list[dict[str, Any]], float]:
                 else:
                     marks.append(marks[-1] + RECORDED_MS[number] / 1e3)
                 samples[number].append((marks[1] - marks[0], marks[2] - marks[0], marks[3] - marks[2]))
-            voxels = _voxels(detector, inputs)
+            voxels = detector.voxels(*inputs)
             before = time.thread_time()
             detector.backbone(voxels)
             whole.append(time.thread_time() - before)
@@ -199,18 +199,11 @@ def _times(data: Path, rounds: int) -> tuple[list[dict[str, Any]], float]:
     return layers, float(np.median(whole))
 
 
-def _voxels(detector: Any, inputs: tuple[Tensor, ...]) -> SparseTensor:
-    points, counts, places, _ = inputs
-    x, y, z = detector.grid.cells
-    indices = torch.cat([torch.zeros(len(places), 1, dtype=torch.int32), places], dim=1).contiguous()
-    return SparseTensor(points.sum(1) / counts[:, None], indices, (z + 1, y, x), 1)
-
-
 def _spconv() -> Any:
     try:
         import spconv.pytorch as found
         import spconv.pytorch.ops as operators
-    except Exception:
+    except Exception:  # importing spconv fails in many ways where a part of it is missing
         return None
     if not torch.cuda.is_available():
         operators.get_current_stream = lambda: 0

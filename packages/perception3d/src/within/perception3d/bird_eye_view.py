@@ -77,7 +77,7 @@ def strip(
         name = "after stage" if last.kind == "3d" else "before convolution"
         pictures.append(Picture(f"importance {name} {last.at}", importance_view(last, scene, grid)))
     for choice in choices:
-        if choice.after is choice.before:
+        if choice.rows is None:
             continue
         name = "after stage" if choice.kind == "3d" else "before convolution"
         pictures.append(

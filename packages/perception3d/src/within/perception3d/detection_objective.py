@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from within.core.errors import WithinError
-from within.perception3d.ada3d.importance_loss import importance_loss, importance_target
+from within.perception3d.ada3d.importance_loss import PUBLISHED, ImportanceTarget, importance_loss, importance_target
 from within.perception3d.ada3d.thinning import Ada3D
 from within.perception3d.anchor_loss import AnchorLossWeights, anchor_loss
 from within.perception3d.center_loss import CenterLossWeights, center_loss
@@ -47,8 +47,13 @@ def detection_objective(network: Network, weights: CenterLossWeights, anchor_wei
     return objective
 
 
-def importance_objective(network: Ada3D) -> Objective:
-    """Returns the loss of the importance predictor; nothing is dropped and the detector stays as it is."""
+def importance_objective(network: Ada3D, how: ImportanceTarget = PUBLISHED) -> Objective:
+    """Returns the loss of the importance predictor; nothing is dropped and the detector stays as it is.
+
+    Arguments:
+        network: whose predictor is trained.
+        how: the target is drawn.
+    """
     grid = map_grid(network, network.predictor.stride)
     classes = len(network.classes)
 
@@ -58,7 +63,7 @@ def importance_objective(network: Ada3D) -> Objective:
         choices = inner.importance(*inputs)
         return {
             "importance": importance_loss(
-                choices, importance_target(*target, classes, grid), occupied_only=network.predictor.occupied_only
+                choices, importance_target(*target, classes, grid, how), occupied_only=network.predictor.occupied_only
             )
         }
 

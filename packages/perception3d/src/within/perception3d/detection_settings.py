@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from within.core.errors import WithinError
 from within.core.train.run_settings import RunSettings
+from within.perception3d.ada3d.importance_loss import ImportanceTarget
 from within.perception3d.anchor_loss import AnchorLossWeights
 from within.perception3d.center_decoding import Decoding
 from within.perception3d.center_loss import CenterLossWeights
@@ -113,6 +114,7 @@ class DetectionSettings(RunSettings):
         loss: weights of a head of centres.
         anchor_loss: weights of a head of anchors.
         augmentation: how scenes are changed; None leaves them.
+        importance: what the stage "importance" takes for important.
         decoding: how boxes are read in the validation.
         split, validation_split: parts of the data set.
         validate_every: epochs between two validations; the weights of the best one are kept.
@@ -129,6 +131,7 @@ class DetectionSettings(RunSettings):
     loss: CenterLossWeights = field(default_factory=CenterLossWeights)
     anchor_loss: AnchorLossWeights = field(default_factory=AnchorLossWeights)
     augmentation: Augmentation | None = field(default_factory=Augmentation)
+    importance: ImportanceTarget = field(default_factory=ImportanceTarget)
     decoding: Decoding = field(default_factory=Decoding)
     split: str | None = "train"
     validation_split: str | None = "val"

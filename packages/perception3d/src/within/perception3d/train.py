@@ -21,6 +21,7 @@ from within.core.named_network import first_plan
 from within.core.train import TrainingResult, fit
 from within.core.train.launch import launch, share_of_batch
 from within.core.train.randomness import seeded
+from within.perception3d.ada3d.importance_loss import PUBLISHED, ImportanceTarget
 from within.perception3d.ada3d.thinning import Ada3D
 from within.perception3d.anchor_loss import AnchorLossWeights
 from within.perception3d.center_loss import CenterLossWeights
@@ -76,6 +77,7 @@ def main(
         loss=settings.loss,
         anchor_loss=settings.anchor_loss,
         augmentation=settings.augmentation,
+        importance=settings.importance,
         gradual=settings.gradual,
         description=settings.name,
         **settings.run_options(),
@@ -119,6 +121,7 @@ def train_detector(
     loss: CenterLossWeights,
     anchor_loss: AnchorLossWeights,
     augmentation: Augmentation | None,
+    importance: ImportanceTarget = PUBLISHED,
     gradual: bool = False,
     processes: int = 1,
     **options: Any,
@@ -129,7 +132,7 @@ def train_detector(
         network: a detector, or an `Ada3D` around one.
         scenes: what it is trained on.
         schedule: how.
-        stage, loss, anchor_loss, augmentation, gradual: see `DetectionSettings`.
+        stage, loss, anchor_loss, augmentation, importance, gradual: see `DetectionSettings`.
         processes: that share a batch.
         options: further arguments of `within.core.train.fit`.
 
@@ -152,7 +155,7 @@ def train_detector(
     resting = freeze(network, stage)
     if stage == "importance":
         assert isinstance(network, Ada3D)
-        objective = importance_objective(network)
+        objective = importance_objective(network, importance)
     else:
         objective = detection_objective(network, loss, anchor_loss)
     if gradual and isinstance(network, Ada3D):

@@ -118,7 +118,8 @@ def solve_rates(
             break
         name, choice, predicted, added = found
         rates = _rates(choice, candidates[name].rates.density)
-        cost = sum(_cost(_with_rates(candidates[name], rates), samples, kind))
+        with candidates[name].using(rates):
+            cost = pass_costs(candidates[name], samples, kind)
         least = min(least, cost)
         if cost <= limit:
             return RateSolution(name, rates, cost, limit, dense_cost, predicted, added, measured[name][2])
@@ -143,17 +144,18 @@ def _measured(
     network: Ada3D, samples: Sequence[Sample], loss: Loss, kind: CostKind, levels: Sequence[float]
 ) -> Measured:
     places: list[Place] = [("3d", at) for at in network.places[0]] + [("2d", at) for at in network.places[1]]
-    bare = _with_rates(network, DropRates(density=network.rates.density))
-    base, start = _cost(bare, samples, kind), _loss(bare, samples, loss)
+    density = network.rates.density
+    with network.using(DropRates(density=density)):
+        base, start = _cost(network, samples, kind), _loss(network, samples, loss)
     options: dict[Place, tuple[PlaceOption, ...]] = {}
     for place in track(places, "Measuring drop rates"):
         found, worst = [PlaceOption(1.0, 0.0, (1.0,) * len(base))], 0.0
         for keep in levels:
             if keep == 1:
                 continue
-            thinned = _with_rates(network, _rates({place: keep}, network.rates.density))
-            cost = _cost(thinned, samples, kind)
-            worst = max(worst, _loss(thinned, samples, loss) - start)  # dropping more is never taken for better
+            with network.using(_rates({place: keep}, density)):
+                cost, added = _cost(network, samples, kind), _loss(network, samples, loss) - start
+            worst = max(worst, added)  # dropping more is never taken for better
             factors = tuple(after / before if before else 1.0 for after, before in zip(cost, base, strict=True))
             found.append(PlaceOption(keep, worst, factors))
         options[place] = tuple(found)
@@ -189,15 +191,6 @@ def _rates(shares: Mapping[Place, float], density: bool) -> DropRates:
         {at: keep for (kind, at), keep in shares.items() if kind == "2d" and keep < 1},
         density,
     )
-
-
-def _with_rates(network: Ada3D, rates: DropRates) -> Ada3D:
-    """Returns a view of a network, with the same modules, that is asked only where something is dropped."""
-    found = Ada3D.__new__(Ada3D)
-    found.__dict__ = dict(network.__dict__)
-    found.rates = rates
-    found.places = tuple(rates.voxels), tuple(rates.pixels)
-    return found
 
 
 def _cost(network: Ada3D | Detector, samples: Sequence[Sample], kind: CostKind) -> tuple[float, ...]:

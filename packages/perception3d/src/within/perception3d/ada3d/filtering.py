@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from within.core.errors import WithinError
+from within.perception3d.models.bev_map import occupied
+from within.perception3d.sparse import SparseTensor
 
 EPSILON = 1e-4
 
@@ -42,28 +44,35 @@ class Filter:
             raise WithinError(f"A share of {self.keep} of the places cannot stay", todo="give more than 0, at most 1")
 
 
-def scores(
-    importance: Float[Tensor, "batch height width"], mask: Bool[Tensor, "batch height width"], how: Filter
-) -> Float[Tensor, "batch height width"]:
-    """Returns the score of every place; zero where nothing is."""
-    found = importance * mask
+def scores(pixels: SparseTensor, how: Filter) -> Float[Tensor, " pixels"]:
+    """Returns the score of every occupied pixel.
+
+    Arguments:
+        pixels: with importance by class, of which the mean counts.
+        how: places are chosen.
+    """
+    found = pixels.features.detach().mean(1)
     if not how.density:
         return found
-    density = F.avg_pool2d(mask[:, None].float(), how.window, how.window, ceil_mode=True)
-    height, width = mask.shape[1:]
-    spread = density.repeat_interleave(how.window, 2).repeat_interleave(how.window, 3)[:, 0, :height, :width]
-    return found / (spread + EPSILON) ** how.exponent
+    there = occupied(pixels)[:, None].float()
+    density = F.avg_pool2d(there, how.window, how.window, ceil_mode=True)[:, 0]
+    factor = (density + EPSILON) ** -how.exponent
+    batch, row, column = pixels.indices.long().unbind(1)
+    return found * factor[batch, row // how.window, column // how.window]
 
 
-def kept(
-    importance: Float[Tensor, "batch height width"], mask: Bool[Tensor, "batch height width"], how: Filter
-) -> Bool[Tensor, "batch height width"]:
-    """Returns the occupied places that stay: in each map the share `keep` of highest score, at least one."""
+def kept(pixels: SparseTensor, how: Filter) -> Int64[Tensor, " stay"]:
+    """Returns the rows of the pixels that stay: in each map the share `keep` of highest score, at least one.
+
+    Arguments:
+        pixels: see `scores`; the maps of a batch lie one after the other.
+        how: places are chosen.
+    """
     if how.keep == 1:
-        return mask
-    ranked = scores(importance, mask, how).masked_fill(~mask, -torch.inf).flatten(1)
-    found = torch.zeros_like(mask).flatten(1)
-    for row, there in enumerate(mask.flatten(1).sum(1).tolist()):
-        count = min(max(int(how.keep * there), 1), there)
-        found[row, ranked[row].topk(count).indices] = True
-    return found.view_as(mask)
+        return torch.arange(len(pixels), device=pixels.features.device)
+    found, first = [], 0
+    for each in scores(pixels, how).split(torch.bincount(pixels.indices[:, 0], minlength=pixels.batch).tolist()):
+        count = min(max(int(how.keep * len(each)), 1), len(each))
+        found.append(each.topk(count, sorted=False).indices.sort().values + first)
+        first += len(each)
+    return torch.cat(found)

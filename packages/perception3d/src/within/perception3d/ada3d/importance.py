@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from within.perception3d.models.bev_layers import BevConvolution, BevNorm
-from within.perception3d.models.bev_map import BevMap, dense, occupied, sparse
-from within.perception3d.sparse import SparseMaxPool, SparseTensor
+from within.perception3d.models.bev_map import BevMap, dense, sparse
+from within.perception3d.sparse import SparseTensor, cells_of, largest_by_row, sum_by_row
 
 WIDTH = 8
 EXPANSIONS = (1, 2, 1)
@@ -60,35 +61,27 @@ class ImportancePredictor(nn.Module):
         layers.append(ConvolutionNormSigmoid(BevConvolution(widths[-1], classes, 1), classes))
         self.shared = nn.Sequential(*layers)
 
-    def of_voxels(
-        self, stage: int, x: SparseTensor
-    ) -> tuple[Float[Tensor, "batch classes height width"], Bool[Tensor, "batch height width"]]:
-        """Returns importance by class and occupancy, over the predictor's map.
+    def of_voxels(self, stage: int, x: SparseTensor) -> Importance:
+        """Returns the importance of the occupied columns, over the predictor's map.
 
         Arguments:
             stage: number of the stage of the 3-D backbone.
             x: its result.
         """
-        features = x.with_features(x.features.detach())
+        features, indices, (depth, *extents) = x.features.detach(), x.indices, x.shape
         factor = max(self.stride // 2**stage, 1)
         if factor > 1:
-            features = SparseMaxPool((1, factor, factor))(_padded(features, factor))
-        batch, _, row, column = features.indices.long().unbind(1)
-        height, width = features.shape[1:]
-        cells = (batch * height + row) * width + column
-        numbers = torch.full((x.batch * height * width,), -1, dtype=torch.int64, device=cells.device)
-        numbers[cells] = 0
-        places = (numbers == 0).nonzero()[:, 0]
-        numbers[places] = torch.arange(len(places), device=places.device)
-        total = features.features.new_zeros(len(places), x.channels).index_add(0, numbers[cells], features.features)
-        indices = torch.stack([places // (height * width), places // width % height, places % width], dim=1).int()
-        summed = SparseTensor(total, indices.contiguous(), (height, width), x.batch)
+            steps = torch.tensor([1, 1, factor, factor], dtype=torch.int32, device=indices.device)
+            extents = [-(-size // factor) for size in extents]
+            rows, cells = cells_of(indices.div(steps, rounding_mode="floor"), x.batch, (depth, *extents))
+            features, indices = largest_by_row(features, rows, len(cells)), cells
+        shape = (extents[0], extents[1])
+        rows, places = cells_of(indices[:, [0, 2, 3]], x.batch, shape)
+        summed = SparseTensor(sum_by_row(features, rows, len(places)), places, shape, x.batch)
         return self._importance(self.voxel_embeddings[str(stage)], summed)
 
-    def of_map(
-        self, convolution: int, x: BevMap
-    ) -> tuple[Float[Tensor, "batch classes height width"], Bool[Tensor, "batch height width"]]:
-        """Returns importance by class and occupancy, over the map.
+    def of_map(self, convolution: int, x: BevMap) -> Importance:
+        """Returns the importance of the occupied pixels, in the order of `sparse(x)`.
 
         Arguments:
             convolution: number of the convolution of the 2-D backbone.
@@ -97,9 +90,30 @@ class ImportancePredictor(nn.Module):
         found = sparse(x)
         return self._importance(self.map_embeddings[str(convolution)], found.with_features(found.features.detach()))
 
-    def _importance(self, embedding: nn.Module, x: SparseTensor) -> tuple[Tensor, Tensor]:
-        rows = x.with_features(embedding(x.features[:, :, None, None])[:, :, 0, 0])
-        return dense(self.shared(rows if self.occupied_only else dense(rows))), occupied(x)
+    def _importance(self, embedding: nn.Module, x: SparseTensor) -> Importance:
+        rows = embedding(x)
+        if self.occupied_only:
+            return Importance(self.shared(rows))
+        everywhere = self.shared(dense(rows))
+        batch, row, column = x.indices.long().unbind(1)
+        return Importance(x.with_features(everywhere[batch, :, row, column]), everywhere)
+
+
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """What is predicted at one place.
+
+    Attributes:
+        pixels: by class, at the occupied pixels.
+        everywhere: by class, over all pixels, where the predictor is dense.
+    """
+
+    pixels: SparseTensor
+    everywhere: Float[Tensor, "batch classes height width"] | None = None
+
+    def dense(self) -> Float[Tensor, "batch classes height width"]:
+        """Returns importance over all pixels, zero where nothing was predicted."""
+        return self.pixels.dense() if self.everywhere is None else self.everywhere
 
 
 class ConvolutionNormSigmoid(nn.Module):
@@ -116,11 +130,4 @@ class ConvolutionNormSigmoid(nn.Module):
 
 
 def _embeddings(channels: Mapping[int, int]) -> nn.ModuleDict:
-    return nn.ModuleDict({str(at): nn.Conv2d(width, WIDTH, 1, bias=False) for at, width in channels.items()})
-
-
-def _padded(x: SparseTensor, factor: int) -> SparseTensor:
-    """Returns the same voxels in a grid whose extents on the ground are whole multiples."""
-    depth, height, width = x.shape
-    shape = (depth, -(-height // factor) * factor, -(-width // factor) * factor)
-    return SparseTensor(x.features, x.indices, shape, x.batch)
+    return nn.ModuleDict({str(at): BevConvolution(width, WIDTH, 1) for at, width in channels.items()})

@@ -6,19 +6,20 @@ is dropped costs nothing from there on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from within.core.cli.configuration import check_keys
 from within.core.errors import WithinError
 from within.perception3d.ada3d.filtering import Filter, kept
-from within.perception3d.ada3d.importance import ImportancePredictor
-from within.perception3d.models.bev_map import BevMap, MaskedMap, masked
+from within.perception3d.ada3d.importance import Importance, ImportancePredictor
+from within.perception3d.models.bev_map import BevMap, MaskedMap, masked, occupied
 from within.perception3d.models.detector import Detector
 from within.perception3d.models.voxel_backbone import VoxelBackbone
 from within.perception3d.sparse import SparseTensor
@@ -80,15 +81,30 @@ class Choice:
 
     Attributes:
         kind, at: "3d" and the stage, or "2d" and the convolution.
-        importance: by class, over the predictor's map.
-        before, after: occupied places before and after the choice.
+        predicted: importance of the occupied pixels of the predictor's map.
+        rows: of those that stay, or None where all do.
     """
 
     kind: str
     at: int
-    importance: Float[Tensor, "batch classes height width"]
-    before: Bool[Tensor, "batch height width"]
-    after: Bool[Tensor, "batch height width"]
+    predicted: Importance
+    rows: Int64[Tensor, " stay"] | None
+
+    @property
+    def importance(self) -> Float[Tensor, "batch classes height width"]:
+        """By class; zero where nothing was predicted."""
+        return self.predicted.dense()
+
+    @property
+    def before(self) -> Bool[Tensor, "batch height width"]:
+        """Which pixels were occupied."""
+        return occupied(self.predicted.pixels)
+
+    @property
+    def after(self) -> Bool[Tensor, "batch height width"]:
+        """Which pixels stay."""
+        pixels = self.predicted.pixels
+        return occupied(pixels if self.rows is None else pixels.keep(self.rows))
 
 
 class Ada3D(nn.Module):
@@ -112,7 +128,6 @@ class Ada3D(nn.Module):
         super().__init__()
         stages, convolutions = places or (tuple(rates.voxels), tuple(rates.pixels))
         self.detector, self.rates = detector, rates
-        self.dropping = True
         self.register_buffer("progress", torch.ones(()))  # of the shares, from 1 to the rates
         voxel_channels, map_channels, stride = _channels(detector)
         for kind, asked, there in (("stage", stages, voxel_channels), ("convolution", convolutions, map_channels)):
@@ -147,61 +162,58 @@ class Ada3D(nn.Module):
         return self.run(*inputs, dropping=False, head=False)[1]
 
     def run(
-        self, *inputs: Tensor, dropping: bool | None = None, head: bool = True
+        self, *inputs: Tensor, dropping: bool = True, head: bool = True
     ) -> tuple[list[dict[str, Any]], list[Choice]]:
         """Returns the head's maps and what was chosen where.
 
         Arguments:
             inputs: as of `Detector`.
-            dropping: whether anything is dropped; the module's own setting by default.
+            dropping: whether anything is dropped.
             head: whether the head is asked; otherwise there are no maps.
         """
-        drops = self.dropping if dropping is None else dropping
-        filters, choices = self.rates.filters(float(self.progress)) if drops else {}, []
+        filters = self.rates.filters(float(self.progress)) if dropping else {}
+        choices: list[Choice] = []
         stages, convolutions = self.places
 
         def after(stage: int, x: SparseTensor) -> SparseTensor:
             if stage not in stages:
                 return x
-            importance, mask = self.predictor.of_voxels(stage, x)
-            how = filters.get(("3d", stage))
-            stays = mask if how is None else kept(importance.detach().mean(1), mask, how)
-            choices.append(Choice("3d", stage, importance, mask, stays))
-            return x if stays is mask else _kept_voxels(x, stays, self.predictor.stride // 2**stage)
+            choice = chosen("3d", stage, self.predictor.of_voxels(stage, x))
+            return x if choice.rows is None else _kept_voxels(x, choice.after, self.predictor.stride // 2**stage)
 
         def before(convolution: int, x: BevMap) -> BevMap:
             if convolution not in convolutions:
                 return x
-            importance, mask = self.predictor.of_map(convolution, x)
-            how = filters.get(("2d", convolution))
-            stays = mask if how is None else kept(importance.detach().mean(1), mask, how)
-            choices.append(Choice("2d", convolution, importance, mask, stays))
-            return x if stays is mask else kept_pixels(x, stays)
+            choice = chosen("2d", convolution, self.predictor.of_map(convolution, x))
+            return x if choice.rows is None else kept_pixels(x, choice)
+
+        def chosen(kind: str, at: int, predicted: Importance) -> Choice:
+            how = filters.get((kind, at))
+            choices.append(Choice(kind, at, predicted, None if how is None else kept(predicted.pixels, how)))
+            return choices[-1]
 
         if head:
             return self.detector(*inputs, after=after, before=before), choices
-        with torch.no_grad():
-            seen = self.detector.seen_from_above(*inputs, after=_with_gradient(after))
-            self.detector.bev(seen, _with_gradient(before))
+        self.detector.bev(self.detector.seen_from_above(*inputs, after=after), before)
         return [], choices
 
+    @contextmanager
+    def using(self, rates: DropRates) -> Iterator[None]:
+        """Drops by other rates, and asks the predictor there alone, until the end of the block."""
+        before = self.rates, self.places
+        self.rates, self.places = rates, (tuple(rates.voxels), tuple(rates.pixels))
+        try:
+            yield
+        finally:
+            self.rates, self.places = before
 
-def _with_gradient(function: Any) -> Any:
-    def called(at: int, x: Any) -> Any:
-        with torch.enable_grad():
-            return function(at, x)
 
-    return called
-
-
-def kept_pixels(x: BevMap, stays: Bool[Tensor, "batch height width"]) -> BevMap:
+def kept_pixels(x: BevMap, choice: Choice) -> BevMap:
     """Returns a map without the pixels that do not stay; of a plain tensor they become zero."""
-    if isinstance(x, MaskedMap):
-        return masked(x.features, x.mask & stays)
     if isinstance(x, SparseTensor):
-        batch, row, column = x.indices.long().unbind(1)
-        return x.keep(stays[batch, row, column].nonzero()[:, 0])
-    return x * stays[:, None]
+        assert choice.rows is not None
+        return x.keep(choice.rows)
+    return masked(x.features, choice.after) if isinstance(x, MaskedMap) else x * choice.after[:, None]
 
 
 def _kept_voxels(x: SparseTensor, stays: Tensor, factor: int) -> SparseTensor:

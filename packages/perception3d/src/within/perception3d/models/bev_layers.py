@@ -43,7 +43,7 @@ class BevConvolution(nn.Conv2d):
     ) -> None:  # fmt: skip
         around = kernel_size // 2 if padding is None else padding
         super().__init__(in_channels, out_channels, kernel_size, stride, around, groups=groups, bias=bias)
-        self.reach = reach
+        self.reach, self.packed = reach, None
 
     def forward(self, x: BevMap) -> Any:
         """Returns a map of the same form."""
@@ -73,15 +73,23 @@ class BevConvolution(nn.Conv2d):
             )
         return x.rulebooks[name]
 
+    packed: Tensor | None
+
+    def pack(self) -> None:
+        """Keeps the matrices, which sparse maps are multiplied with, for weights that change no more."""
+        self.packed = self.matrices.detach()
+
     @property
     def matrices(self) -> Tensor:
         """The weight as (offsets, in, out), with zeros between groups."""
+        if self.packed is not None:
+            return self.packed
         weight = self.weight.flatten(2)
         if self.groups > 1:
-            apart = weight.view(self.groups, -1, *weight.shape[1:])
+            apart = weight.view(self.groups, -1, 1, *weight.shape[1:])
             same = torch.eye(self.groups, dtype=weight.dtype, device=weight.device)
-            weight = torch.einsum("goik,gh->gohik", apart, same).reshape(self.out_channels, self.in_channels, -1)
-        return weight.permute(2, 1, 0)
+            weight = (apart * same[:, None, :, None, None]).view(self.out_channels, self.in_channels, -1)
+        return weight.permute(2, 1, 0).contiguous()  # rows of matrices that BLAS takes as they are
 
     def _reached(self, mask: Tensor) -> Tensor:
         return F.max_pool2d(mask.float(), self.kernel_size, self.stride, self.padding) > 0
@@ -177,8 +185,8 @@ class SpatialSparseNorm(nn.Module):
 
 
 def relu(x: BevMap) -> Any:
-    """Returns a map with negative features set to zero."""
-    return on_features(F.relu, x)
+    """Returns a map with negative features set to zero; in place, so the map given is not to be used again."""
+    return on_features(F.relu_, x)
 
 
 def on_features(function: Callable[[Tensor], Tensor], x: BevMap) -> Any:

@@ -7,6 +7,7 @@ of `bev_layers` take all three, and the last two give equal numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,3 +79,12 @@ def concatenate(maps: list[BevMap]) -> BevMap:
     together = torch.cat([dense(each) for each in maps], dim=1)
     mask = torch.stack([occupied(each) for each in maps]).any(0)
     return from_dense(together, mask) if isinstance(maps[0], SparseTensor) else MaskedMap(together, mask)
+
+
+def split(x: BevMap, widths: Sequence[int]) -> list[BevMap]:
+    """Returns maps of so many channels each, which lay side by side; the other way round of `concatenate`."""
+    if isinstance(x, Tensor):
+        return list(x.split(list(widths), dim=1))
+    if isinstance(x, MaskedMap):
+        return [MaskedMap(part, x.mask) for part in x.features.split(list(widths), dim=1)]
+    return [x.with_features(part.contiguous()) for part in x.features.split(list(widths), dim=1)]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from within.perception3d.models.bev_layers import BevConvolution, BevNorm, relu
-from within.perception3d.models.bev_map import BevMap
+from within.perception3d.models.bev_map import BevMap, split
 
 REGRESSION: Mapping[str, int] = {"center": 2, "center_z": 1, "dim": 3, "rot": 2}
 HEATMAP_BIAS = -2.19  # sigmoid of it is 0.1: few pixels are centres
@@ -37,6 +37,38 @@ class Branch(nn.Module):
     def forward(self, x: BevMap) -> Any:
         """Returns the outputs, at the places of the input."""
         return self.output(relu(self.norm(self.convolution(x))))
+
+
+class Branches(nn.ModuleDict):
+    """The branches of one task, by the name of what they predict."""
+
+    def forward(self, x: BevMap) -> dict[str, Any]:
+        """Returns the outputs of each branch."""
+        return {name: branch(x) for name, branch in self.items()}
+
+
+class JoinedBranches(nn.Module):
+    """Branches without norms whose first convolutions are one: neighbours are gathered once, and products are larger.
+
+    Arguments:
+        branches: whose norms have been folded; see `folding`.
+    """
+
+    def __init__(self, branches: Branches) -> None:
+        super().__init__()
+        each = list(branches.values())
+        first = [branch.convolution for branch in each]
+        self.widths = [convolution.out_channels for convolution in first]
+        self.convolution = BevConvolution(first[0].in_channels, sum(self.widths), bias=True, reach="stay")
+        with torch.no_grad():
+            self.convolution.weight.copy_(torch.cat([convolution.weight for convolution in first]))
+            self.convolution.bias.copy_(torch.cat([convolution.bias for convolution in first]))  # type: ignore[union-attr]
+        self.outputs = nn.ModuleDict({name: branch.output for name, branch in branches.items()})
+
+    def forward(self, x: BevMap) -> dict[str, Any]:
+        """Returns the outputs of each branch."""
+        parts = split(relu(self.convolution(x)), self.widths)
+        return {name: output(part) for (name, output), part in zip(self.outputs.items(), parts, strict=True)}
 
 
 class CenterHead(nn.Module):
@@ -67,7 +99,7 @@ class CenterHead(nn.Module):
         self.shared_norm = BevNorm(shared, eps=1e-5, momentum=0.1)
         regression = {**REGRESSION, "vel": 2} if velocity else dict(REGRESSION)
         self.tasks = nn.ModuleList(
-            nn.ModuleDict(
+            Branches(
                 {
                     name: Branch(shared, size, bias=branch_bias)
                     for name, size in {"heatmap": len(names), **regression}.items()
@@ -97,7 +129,7 @@ class CenterHead(nn.Module):
         (cosine, sine) and, if predicted, vel; in the form of the input.
         """
         x = relu(self.shared_norm(self.shared_convolution(x)))
-        return [{name: branch(x) for name, branch in task.items()} for task in self.tasks]  # type: ignore[operator]
+        return [task(x) for task in self.tasks]
 
 
 def sigmoid_clamped(scores: torch.Tensor) -> torch.Tensor:

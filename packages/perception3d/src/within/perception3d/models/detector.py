@@ -99,11 +99,14 @@ class Detector(nn.Module):
         self, points: Tensor, counts: Tensor, places: Tensor, held: Tensor, *, after: Thin3D | None = None
     ) -> BevMap:
         """Returns the map that the 2-D backbone is given; see `forward`."""
+        voxels = self.voxels(points, counts, places, held)
+        if isinstance(self.backbone, PillarEncoder):
+            return compress_height(self.backbone(points, counts, voxels.indices, voxels.batch), self.execution)
+        return compress_height(self.backbone(voxels, after), self.execution)
+
+    def voxels(self, points: Tensor, counts: Tensor, places: Tensor, held: Tensor) -> SparseTensor:
+        """Returns the mean of each voxel's points over (z, y, x), as the 3-D backbone takes them; see `forward`."""
         batch = torch.repeat_interleave(torch.arange(len(held), device=held.device), held)
         indices = torch.cat([batch[:, None].to(torch.int32), places], dim=1).contiguous()
-        if isinstance(self.backbone, PillarEncoder):
-            return compress_height(self.backbone(points, counts, indices, len(held)), self.execution)
-        means = points.sum(1) / counts[:, None].to(points.dtype)
         x, y, z = self.grid.cells
-        voxels = SparseTensor(means, indices, (z + 1, y, x), len(held))
-        return compress_height(self.backbone(voxels, after), self.execution)
+        return SparseTensor(points.sum(1) / counts[:, None].to(points.dtype), indices, (z + 1, y, x), len(held))

@@ -2,6 +2,8 @@
 
 batch norm   W' = W gamma / sqrt(var + eps),   b' = (b - mean) gamma / sqrt(var + eps) + beta
 SP-BN        W' = W gamma / sqrt(var + eps),   no bias: empty places stay empty
+
+Where a detector runs sparse, the first convolutions of CenterPoint's branches, which all read one map, become one.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from within.perception3d.ada3d.importance import ConvolutionNormSigmoid
 from within.perception3d.models.bev_backbone import BevBackbone, ConvolutionNormRelu
-from within.perception3d.models.bev_layers import BevUpsample, SpatialSparseNorm
-from within.perception3d.models.center_head import Branch, CenterHead
+from within.perception3d.models.bev_layers import BevConvolution, BevUpsample, SpatialSparseNorm
+from within.perception3d.models.center_head import Branch, CenterHead, JoinedBranches
 from within.perception3d.models.detector import Detector
 from within.perception3d.models.voxel_backbone import ConvolutionBlock, ResidualBlock
 
@@ -24,11 +27,12 @@ PAIRS = (
     (ResidualBlock, (("convolution1", "norm1"), ("convolution2", "norm2"))),
     (Branch, (("convolution", "norm"),)),
     (CenterHead, (("shared_convolution", "shared_norm"),)),
+    (ConvolutionNormSigmoid, (("convolution", "norm"),)),
 )
 
 
 def folded(model: nn.Module) -> Any:
-    """Returns a copy in evaluation mode whose convolutions contain their norms."""
+    """Returns a copy in evaluation mode whose convolutions contain their norms; see the module."""
     found = copy.deepcopy(model).eval()
     for module in found.modules():
         for kind, pairs in PAIRS:
@@ -36,6 +40,12 @@ def folded(model: nn.Module) -> Any:
                 for convolution, norm in pairs:
                     _fold(getattr(module, convolution), getattr(module, norm))
                     setattr(module, norm, nn.Identity())
+    for module in found.modules():
+        if isinstance(module, Detector) and module.execution == "sparse" and isinstance(module.head, CenterHead):
+            module.head.tasks = nn.ModuleList(JoinedBranches(task) for task in module.head.tasks)
+    for module in found.modules():
+        if isinstance(module, BevConvolution):
+            module.pack()
     return found
 
 

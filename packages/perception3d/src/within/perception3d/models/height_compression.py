@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from within.perception3d.models.bev_map import BevMap, MaskedMap
-from within.perception3d.sparse import SparseTensor
+from within.perception3d.sparse import SparseTensor, cells_of
 
 Execution = Literal["dense", "masked", "sparse"]
 
@@ -32,12 +32,6 @@ def compress_height(x: SparseTensor, execution: Execution) -> BevMap:
 
 def _columns(x: SparseTensor) -> SparseTensor:
     depth, height, width = x.shape
-    batch, z, row, column = x.indices.long().unbind(1)
-    cells = torch.full((x.batch * height * width,), -1, dtype=torch.int64, device=x.indices.device)
-    keys = (batch * height + row) * width + column
-    cells[keys] = 0
-    places = (cells == 0).nonzero()[:, 0]
-    cells[places] = torch.arange(len(places), device=places.device)
-    layers = x.features.new_zeros(len(places), depth, x.channels).index_put((cells[keys], z), x.features)
-    indices = torch.stack([places // (height * width), places // width % height, places % width], dim=1).int()
-    return SparseTensor(layers.mT.flatten(1), indices.contiguous(), (height, width), x.batch)
+    rows, places = cells_of(x.indices[:, [0, 2, 3]], x.batch, (height, width))
+    layers = x.features.new_zeros(len(places), depth, x.channels).index_put((rows, x.indices[:, 1].long()), x.features)
+    return SparseTensor(layers.mT.flatten(1), places, (height, width), x.batch)

@@ -30,7 +30,7 @@ class ConvolutionBlock(nn.Module):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Returns features at the convolution's outputs."""
         found: SparseTensor = self.convolution(x)
-        return found.with_features(F.relu(_normalised(self.norm, found.features)))
+        return found.with_features(F.relu(_normalised(self.norm, found.features), inplace=True))
 
 
 class ResidualBlock(nn.Module):
@@ -51,9 +51,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Returns features at the same places."""
         found = self.convolution1(x)
-        found = found.with_features(F.relu(_normalised(self.norm1, found.features)))
+        found = found.with_features(F.relu(_normalised(self.norm1, found.features), inplace=True))
         found = self.convolution2(found)
-        return found.with_features(F.relu(_normalised(self.norm2, found.features) + x.features))
+        return found.with_features(F.relu(_normalised(self.norm2, found.features) + x.features, inplace=True))
 
 
 class VoxelBackbone(nn.Module):

@@ -7,6 +7,7 @@ from within.perception3d.sparse.layers import (
     SparseMaxPool,
     SubmanifoldConvolution,
 )
+from within.perception3d.sparse.reduction import cells_of, largest_by_row, sum_by_row
 from within.perception3d.sparse.rulebook import Rulebook
 from within.perception3d.sparse.sparse_tensor import SparseTensor, from_dense, sparse_tensor
 
@@ -17,7 +18,10 @@ __all__ = [
     "SparseMaxPool",
     "SparseTensor",
     "SubmanifoldConvolution",
+    "cells_of",
     "convolve",
     "from_dense",
+    "largest_by_row",
     "sparse_tensor",
+    "sum_by_row",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from within.core.errors import WithinError
 from within.perception3d.sparse.convolution import convolve
+from within.perception3d.sparse.reduction import largest_by_row
 from within.perception3d.sparse.rulebook import Rulebook, strided, submanifold
 from within.perception3d.sparse.sparse_tensor import SparseTensor
 
@@ -184,9 +185,7 @@ class SparseMaxPool(nn.Module):
         """Returns features at the places reached."""
         one = (1,) * len(self.kernel_size)
         found = strided(x.indices, x.shape, x.batch, self.kernel_size, self.stride, self.padding, one)
-        rows = found.outputs.long()[:, None].expand(-1, x.channels)
-        lowest = x.features.new_full((found.out_rows, x.channels), -torch.inf)
-        pooled = lowest.scatter_reduce(0, rows, x.features.index_select(0, found.inputs), "amax")
+        pooled = largest_by_row(x.features.index_select(0, found.inputs), found.outputs.long(), found.out_rows)
         return SparseTensor(pooled, found.out_indices, found.out_shape, x.batch)
 
 

@@ -27,13 +27,24 @@ def add(source, rows, low, high, found):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, boundscheck=False)
-def add_part(source, reads, writes, low, high, first, found):  # type: ignore[no-untyped-def]
-    """Adds columns of source[reads[low:high]], from `first` on, to found[writes[low:high]]."""
+def add_neighbours(products, neighbours, found):  # type: ignore[no-untyped-def]
+    """Adds to each row what its neighbours hold for it: the columns of their products that belong to the offset."""
     columns = found.shape[1]
-    for at in range(low, high):
-        read, write = reads[at], writes[at]
-        for column in range(columns):
-            found[write, column] += source[read, first + column]
+    for row in range(neighbours.shape[0]):
+        for offset in range(neighbours.shape[1]):
+            read, first = neighbours[row, offset], offset * columns
+            if read >= 0:
+                for column in range(columns):
+                    found[row, column] += products[read, first + column]
+
+
+@njit(cache=True, boundscheck=False)
+def largest(source, rows, found):  # type: ignore[no-untyped-def]
+    """Raises found[rows] to `source` where that is larger."""
+    for at in range(len(rows)):
+        row = rows[at]
+        for column in range(source.shape[1]):
+            found[row, column] = max(found[row, column], source[at, column])
 
 
 @njit(cache=True, boundscheck=False)
@@ -45,18 +56,3 @@ def table(reads, writes, starts, rows):  # type: ignore[no-untyped-def]
         for at in range(starts[offset], starts[offset + 1]):
             found[writes[at], offset] = reads[at]
     return found
-
-
-@njit(cache=True, boundscheck=False)
-def gather_neighbours(source, neighbours, low, high, found):  # type: ignore[no-untyped-def]
-    """Copies the neighbours of rows low to high side by side, zeros where there is none."""
-    columns = source.shape[1]
-    for row in range(low, high):
-        for offset in range(neighbours.shape[1]):
-            read, first = neighbours[row, offset], offset * columns
-            if read < 0:
-                for column in range(columns):
-                    found[row - low, first + column] = 0
-            else:
-                for column in range(columns):
-                    found[row - low, first + column] = source[read, column]

@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from within.core.errors import WithinError
 from within.perception3d.sparse import rows_numba, rulebook_numba, rulebook_torch
 
 Sizes = tuple[int, ...]
+SLICE = 2048  # pairs: fewer make small products slow, more leave the cache
 MOST_CELLS = 2**34  # of the output grid, for which a bit map (2 GiB) is still sensible
 
 
@@ -61,10 +63,21 @@ class Rulebook:
         """Number of outputs."""
         return int(self.out_indices.shape[0])
 
-    def crowding(self, back: bool) -> float:
-        """Share of the neighbours of an output that are there; `back`, of an input."""
-        rows = self.in_rows if back else self.out_rows
-        return self.pairs / max((len(self.starts) - 1) * rows, 1)
+    @cached_property
+    def slices(self) -> list[list[tuple[int, int, int]]]:
+        """Runs of pairs to be handled together, as (offset, first, last) without gaps; the identity is left out."""
+        found: list[list[tuple[int, int, int]]] = []
+        for k in range(len(self.starts) - 1):
+            first, last = self.starts[k], self.starts[k + 1]
+            while first < last and k != self.identity:
+                run = found[-1] if found else []
+                if not run or run[-1][2] != first or first - run[0][1] >= SLICE:
+                    run = []
+                    found.append(run)
+                end = min(last, (run[0][1] if run else first) + SLICE)
+                run.append((k, first, end))
+                first = end
+        return found
 
     def neighbours(self, back: bool) -> Int32[np.ndarray, "rows offsets"]:
         """Returns the input under each offset for each output, -1 where there is none; `back`, the other way round."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int32
@@ -43,11 +43,13 @@ class SparseTensor:
 
     def with_features(self, features: Tensor) -> SparseTensor:
         """Returns other features at the same places."""
-        return replace(self, features=features)
+        return SparseTensor(features, self.indices, self.shape, self.batch, self.rulebooks)
 
     def keep(self, rows: Tensor) -> SparseTensor:
         """Returns some of the places; rulebooks are found anew, since rows have other numbers."""
-        return SparseTensor(self.features[rows], self.indices[rows].contiguous(), self.shape, self.batch)
+        return SparseTensor(
+            self.features.index_select(0, rows), self.indices.index_select(0, rows), self.shape, self.batch
+        )
 
     def dense(self) -> Float[Tensor, "batch channels *shape"]:
         """Returns a dense map with zeros at empty places."""

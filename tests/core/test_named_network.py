@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -73,5 +75,7 @@ def test_a_compressed_network_says_of_itself_what_the_dense_one_said():
     assert with_attributes(found, lambda: pytest.fail("built for nothing"), {"scale": 1}) is found
 
 
-def test_a_named_network_prints_without_its_weights():
+def test_a_network_is_called_after_its_run_and_prints_without_its_weights():
+    assert NamedNetwork("linear", {}, nn.Linear(1, 1)).title == "linear"
+    assert NamedNetwork("linear", {}, nn.Linear(1, 1), run=Path("runs/half")).title == "half"
     assert "Linear(" not in repr(NamedNetwork("linear", {}, nn.Linear(1, 1)))

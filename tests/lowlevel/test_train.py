@@ -11,12 +11,13 @@ import torch
 from mmengine.config import Config
 from safetensors.torch import load_file
 
+from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.lowlevel.data.images import write_image
 from within.lowlevel.data.resize import imresize
 from within.lowlevel.models import build, variant
 from within.lowlevel.train import in_iterations, main
-from within.lowlevel.training_settings import settings_from
+from within.lowlevel.training_settings import TrainingSettings
 
 CONFIGS = Path(__file__).parents[2] / "packages" / "lowlevel" / "configs"
 NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.py") if path.parent.name != "_base_")
@@ -86,7 +87,7 @@ def overrides(name: str, folder: Path, **more) -> dict:
 @pytest.mark.parametrize("name", NAMES)
 def test_configuration_builds_its_network_at_full_size(name):
     """Catches a network name or an argument that does not exist."""
-    settings = settings_from(Config.fromfile(CONFIGS / name).to_dict(), where=name)
+    settings = read_dataclass(TrainingSettings, Config.fromfile(CONFIGS / name).to_dict(), name)
     with torch.device("meta"):
         network = build(settings.network, **settings.arguments)
     if not settings.arguments:
@@ -154,7 +155,7 @@ def test_defaults_are_the_published_ones(name):
     def plain(value):
         return tuple(value) if isinstance(value, list) else value
 
-    settings = settings_from(Config.fromfile(CONFIGS / name).to_dict(), where=name)
+    settings = read_dataclass(TrainingSettings, Config.fromfile(CONFIGS / name).to_dict(), name)
     for attribute, expected in PUBLISHED[name].items():
         found = getattr(settings, attribute)
         found = {key: plain(value) for key, value in found.items()} if isinstance(found, dict) else found
@@ -163,9 +164,9 @@ def test_defaults_are_the_published_ones(name):
 
 def test_dncnn_trains_on_the_published_patches():
     """Catches another patch size, stride or set of scales than the paper's."""
-    train = settings_from(Config.fromfile(CONFIGS / "dncnn/dncnn_s25.py").to_dict(), where="").train
+    train = read_dataclass(TrainingSettings, Config.fromfile(CONFIGS / "dncnn/dncnn_s25.py").to_dict(), "").train
     assert (train.patch_size, train.stride, train.scales, train.sigma) == (40, 10, (1.0, 0.9, 0.8, 0.7), 25)
-    blind = settings_from(Config.fromfile(CONFIGS / "dncnn/dncnn_b.py").to_dict(), where="").train
+    blind = read_dataclass(TrainingSettings, Config.fromfile(CONFIGS / "dncnn/dncnn_b.py").to_dict(), "").train
     assert (blind.patch_size, blind.sigma) == (50, (0, 55))
 
 

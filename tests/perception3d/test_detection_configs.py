@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from within.core.cli.configuration import load_config
+from within.core.cli.configuration import load_config, read_dataclass
 from within.core.errors import WithinError
 from within.perception3d.ada3d.thinning import Ada3D
-from within.perception3d.compress_settings import compression_settings
-from within.perception3d.detection_settings import detection_settings
+from within.perception3d.compress_settings import DetectorCompression
+from within.perception3d.detection_settings import DetectionSettings
 from within.perception3d.kinds_of_network import is_on_points
 from within.perception3d.named_detector import build
 from within.perception3d.synthetic_kitti import write_scenes
@@ -30,9 +30,9 @@ TABLES = sorted(path for path in (ROOT / "tools" / "reproduce").glob("*.py") if 
 def test_every_configuration_is_whole(path):
     config = load_config(path).to_dict()
     if path.stem == "compress":
-        assert compression_settings(config, where=str(path)).fraction == 0.2
+        assert read_dataclass(DetectorCompression, config, str(path)).fraction == 0.2
         return
-    settings = detection_settings(config, where=str(path))
+    settings = read_dataclass(DetectionSettings, config, str(path))
     with torch.device("meta"):
         network = build(settings.network, **settings.arguments)
     assert isinstance(network, Ada3D) == (settings.stage != "detector")
@@ -42,7 +42,7 @@ def test_every_configuration_is_whole(path):
 
 def test_stages_of_ada3d_follow_each_other():
     first, second, third = (
-        detection_settings(load_config(CONFIGS / "ada3d" / name).to_dict(), where=name)
+        read_dataclass(DetectionSettings, load_config(CONFIGS / "ada3d" / name).to_dict(), name)
         for name in ("1_detector.py", "2_importance.py", "3_tuning_b.py")
     )
     assert second.weights == f"runs/{first.name}"

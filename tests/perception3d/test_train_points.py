@@ -10,13 +10,13 @@ import pytest
 import torch
 from tests.perception3d.point_data import small_kitti, small_rooms, small_shapes
 
-from within.core.cli.configuration import load_config
+from within.core.cli.configuration import load_config, read_dataclass
 from within.core.errors import WithinError
 from within.perception3d.pvcnn import eval as evaluation
 from within.perception3d.pvcnn.named_network import open_network
 from within.perception3d.pvcnn.registry import names, variant
 from within.perception3d.pvcnn.train import main
-from within.perception3d.pvcnn.training_settings import PointSchedule, training_settings
+from within.perception3d.pvcnn.training_settings import PointSchedule, PointTrainingSettings
 from within.perception3d.pvcnn.voting import Votes, vote
 
 CONFIGS = Path(__file__).parents[2] / "packages" / "perception3d" / "configs" / "pvcnn"
@@ -25,7 +25,7 @@ CONFIGS = Path(__file__).parents[2] / "packages" / "perception3d" / "configs" / 
 def test_every_variant_with_a_published_figure_has_a_configuration():
     found = {}
     for path in sorted(CONFIGS.glob("*.py")):
-        settings = training_settings(load_config(path).to_dict(), where=str(path))
+        settings = read_dataclass(PointTrainingSettings, load_config(path).to_dict(), str(path))
         assert path.stem == settings.name
         assert settings.schedule.batch_size in (24, 32)
         found[settings.network] = settings

@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import save_file
 from tests.segmentation.segmentation_data import ARGUMENTS, small_data
 
+from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.segmentation.label_map import CAMVID
 from within.segmentation.models import build
 from within.segmentation.named_network import open_network
 from within.segmentation.train import main, start
-from within.segmentation.training_settings import training_settings
+from within.segmentation.training_settings import TrainingSettings
 from within.segmentation.weights.encoder_layout import load_encoder
 
 SCHEDULE = {"iterations": 6, "batch_size": 2, "crop": [64, 64], "scale": (0.5, 1.5), "workers": 0}
@@ -105,7 +106,9 @@ def test_imagenet_weights_reach_every_level_of_the_pyramid(tmp_path):
 def test_a_network_for_other_classes_gives_all_but_its_scores(tmp_path):
     source = build("swiftnet_rn18", **{**ARGUMENTS, "classes": 7})
     save_file(source.state_dict(), tmp_path / "other.safetensors")
-    made = start(training_settings(settings("none", transfer=str(tmp_path / "other.safetensors")), where="test"))
+    made = start(
+        read_dataclass(TrainingSettings, settings("none", transfer=str(tmp_path / "other.safetensors")), "test")
+    )
     assert torch.equal(made.blends[0].conv.weight, source.blends[0].conv.weight)
     assert made.logits.conv.out_channels == 11
 
@@ -116,12 +119,12 @@ def test_classes_of_the_same_name_keep_their_scores(tmp_path):
     source = build("swiftnet_rn18", **{**ARGUMENTS, "classes": 3})
     save_file(source.state_dict(), tmp_path / "other.safetensors")
     given = {"transfer": str(tmp_path / "other.safetensors"), "transfer_classes": ["vegetation", "terrain", "Car"]}
-    made = start(training_settings(settings(data, **given), where="test"))
+    made = start(read_dataclass(TrainingSettings, settings(data, **given), "test"))
     own, theirs = made.logits.conv, source.logits.conv
     assert torch.equal(own.weight[CAMVID.classes.index("tree")], theirs.weight[0])
     assert torch.equal(own.weight[CAMVID.classes.index("car")], theirs.weight[2])
     assert torch.equal(made.logits.norm.running_mean, source.logits.norm.running_mean)
-    fresh = start(training_settings(settings(data), where="test")).logits.conv
+    fresh = start(read_dataclass(TrainingSettings, settings(data), "test")).logits.conv
     assert torch.equal(own.weight[CAMVID.classes.index("sky")], fresh.weight[CAMVID.classes.index("sky")])
 
 
@@ -136,4 +139,4 @@ def test_classes_of_the_same_name_keep_their_scores(tmp_path):
 )
 def test_bad_settings_are_named(changed, words):
     with pytest.raises(WithinError, match=words):
-        training_settings(settings("none", **changed), where="test")
+        read_dataclass(TrainingSettings, settings("none", **changed), "test")

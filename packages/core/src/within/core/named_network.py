@@ -32,6 +32,11 @@ class NamedNetwork:
     plan: Plan | None = field(default=None, kw_only=True)
     run: Path | None = field(default=None, kw_only=True)
 
+    @property
+    def title(self) -> str:
+        """What people call it: its run directory, or the variant."""
+        return self.name if self.run is None else self.run.name
+
 
 @dataclass(frozen=True)
 class Origin:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from within.core.checkpoint import save_model
 from within.core.cli.configuration import read_config
-from within.core.cli.run_directory import open_run_directory
+from within.core.cli.run_directory import open_run_directory, run_folder
 from within.core.cost import PeakMemory
 from within.core.graph import trace
 from within.core.named_network import first_plan
@@ -81,8 +81,7 @@ def main(
     named = job_network(settings)
     dense, inputs = named.model, job_inputs(named, settings)
     images, tested = job_images(settings), test_set(named, settings)
-    name = named.name if named.run is None else named.run.name
-    directory = run_directory or settings.run or Path("runs") / f"{name.replace(':', '-')}-{settings.method}"
+    directory = run_folder(f"{named.title.replace(':', '-')}-{settings.method}", run_directory, settings.run)
     dense_peak = int(PeakMemory()(trace(dense, inputs)))
     limit = settings.budget_mib * MIB if settings.budget_mib is not None else dense_peak * (settings.fraction or 1.0)
     plan = _starting_plan(named, inputs, settings)

@@ -95,7 +95,7 @@ def read_compress_settings(given: Mapping[str, Any], where: str = "configuration
     """
     if given.get("network") is None:
         raise WithinError("The job does not say which network to compress", where=where, todo="give network")
-    settings: CompressSettings = read_dataclass(CompressSettings, given, where, parts={"fine_tuning": FineTuning})
+    settings = read_dataclass(CompressSettings, given, where)
     if (settings.fraction is None) == (settings.budget_mib is None):
         raise WithinError("The job takes either fraction or budget_mib", where=where, todo="give exactly one of them")
     budget = settings.fraction if settings.fraction is not None else settings.budget_mib

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from within.core.checkpoint import WEIGHTS, save_weights
-from within.core.cli.configuration import read_config
-from within.core.cli.run_directory import open_run_directory
+from within.core.cli.configuration import read_config, read_dataclass
+from within.core.cli.run_directory import open_run_directory, run_folder
 from within.core.distill import OutputDistillation
 from within.core.train import TrainingResult, fit
 from within.core.train.launch import launch, share_of_batch
@@ -27,7 +27,7 @@ from within.lowlevel.fine_tune import fine_tune, prepare_fine_tuning
 from within.lowlevel.losses import build_loss
 from within.lowlevel.models import build
 from within.lowlevel.options import read_options
-from within.lowlevel.training_settings import TrainingSettings, settings_from
+from within.lowlevel.training_settings import TrainingSettings
 from within.lowlevel.weights import load_weights
 
 __all__ = ["fine_tune", "main", "prepare_fine_tuning"]
@@ -57,12 +57,12 @@ def main(
     if isinstance(config, (str, Path)) and Path(config).suffix in (".yml", ".yaml"):
         config = settings_from_options(read_options(Path(config)), launched.world_size)
     read, where = read_config(config, overrides)
-    settings = settings_from(read.to_dict(), where=where)
+    settings = read_dataclass(TrainingSettings, read.to_dict(), where)
     share = share_of_batch(settings.batch_size, launched.world_size, where=settings.name)
     loss = None if settings.loss is None else build_loss(**settings.loss)
     network, teacher = _network(settings), _teacher(settings)
     source, validate = training_source(settings), validation(settings)
-    folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
+    folder = run_folder(settings.name, run_directory)
     rounds = math.ceil(len(source) / settings.batch_size)
     with open_run_directory(folder, read, resume=resume, write=launched.is_main):
         result = fit(

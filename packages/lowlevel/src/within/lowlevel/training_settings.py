@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.core.train.run_settings import RunSettings
 
@@ -160,20 +159,3 @@ class TrainingSettings(RunSettings):
     def path(self, name: str) -> Path:
         """Returns where a file or folder of the configuration lies."""
         return Path(self.data_root) / Path(name).expanduser()
-
-
-_PARTS: Mapping[str, type[Any]] = {"train": TrainData, "validation": ValidationData, "teacher": TeacherSettings}
-
-
-def settings_from(config: Mapping[str, Any], *, where: str) -> TrainingSettings:
-    """Returns the settings of a configuration.
-
-    Arguments:
-        config: names and values; private names (with an underscore) are left alone.
-        where: what errors call it.
-
-    Raises:
-        WithinError: naming a key that is unknown or missing, or a contradiction.
-    """
-    built: TrainingSettings = read_dataclass(TrainingSettings, config, where, parts=_PARTS)
-    return built

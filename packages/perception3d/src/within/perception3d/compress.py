@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from within.core.checkpoint import save_model
-from within.core.cli.configuration import read_config
-from within.core.cli.run_directory import open_run_directory
+from within.core.cli.configuration import read_config, read_dataclass
+from within.core.cli.run_directory import open_run_directory, run_folder
 from within.core.errors import WithinError
 from within.core.named_network import NamedNetwork, first_plan
 from within.core.report import ReportContent, write_report
@@ -28,7 +28,7 @@ from within.perception3d.ada3d.thinning import Ada3D, DropRates
 from within.perception3d.anchor_loss import AnchorLossWeights
 from within.perception3d.bev_pruning import prune_widths
 from within.perception3d.compress_report import report_content
-from within.perception3d.compress_settings import DetectorCompression, compression_settings
+from within.perception3d.compress_settings import DetectorCompression
 from within.perception3d.data.scene import Scenes
 from within.perception3d.detection_objective import detection_objective
 from within.perception3d.named_detector import open_detector
@@ -74,7 +74,7 @@ def main(
         WithinError: when the budget cannot be met, and for whatever is wrong with settings, weights or data.
     """
     read, where = read_config(config, overrides)
-    settings = compression_settings(read.to_dict(), where=where)
+    settings = read_dataclass(DetectorCompression, read.to_dict(), where)
     device = launch(settings.device).device
     torch.manual_seed(settings.seed)
     named = open_detector(settings.network, weights=settings.weights, arguments=settings.arguments)
@@ -85,8 +85,7 @@ def main(
     scenes, test = find_scenes(settings.data, settings.split), find_scenes(settings.data, settings.test)
     if settings.limit is not None:
         test = test.take(range(min(settings.limit, len(test))))
-    name = named.name if named.run is None else named.run.name
-    directory = run_directory or settings.run or Path("runs") / f"{name}-compressed"
+    directory = run_folder(f"{named.title}-compressed", run_directory, settings.run)
     with open_run_directory(directory, read, resume=resume) as folder:
         dense = copy.deepcopy(named.model.detector).eval()
         dense.execution = "dense"

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.perception3d.ada3d.drop_rate_solver import LEVELS
 from within.perception3d.center_decoding import Decoding
@@ -79,19 +78,3 @@ class DetectorCompression:
         given = self.macs if self.macs is not None else self.latency
         assert given is not None
         return given
-
-
-def compression_settings(config: Mapping[str, Any], *, where: str) -> DetectorCompression:
-    """Returns the settings of a configuration.
-
-    Raises:
-        WithinError: naming a key that is unknown or missing, or a contradiction.
-    """
-    parts = {
-        "tuning": DetectionSchedule,
-        "loss": CenterLossWeights,
-        "augmentation": Augmentation,
-        "decoding": Decoding,
-    }
-    found: DetectorCompression = read_dataclass(DetectorCompression, config, where, parts=parts)
-    return found

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.core.train.run_settings import RunSettings
 from within.perception3d.ada3d.importance_loss import ImportanceTarget
@@ -152,25 +151,3 @@ class DetectionSettings(RunSettings):
             raise WithinError(
                 f"The stage {self.stage!r} starts from a trained detector", where=self.name, todo="give its weights"
             )
-
-
-def detection_settings(config: Mapping[str, Any], *, where: str) -> DetectionSettings:
-    """Returns the settings of a configuration.
-
-    Arguments:
-        config: names and values; private names (with an underscore) are left alone.
-        where: what errors call it.
-
-    Raises:
-        WithinError: naming a key that is unknown or missing, or a contradiction.
-    """
-    parts = {
-        "schedule": DetectionSchedule,
-        "loss": CenterLossWeights,
-        "anchor_loss": AnchorLossWeights,
-        "augmentation": Augmentation,
-        "importance": ImportanceTarget,
-        "decoding": Decoding,
-    }
-    found: DetectionSettings = read_dataclass(DetectionSettings, config, where, parts=parts)
-    return found

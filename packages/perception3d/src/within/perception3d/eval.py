@@ -198,9 +198,7 @@ def main(config: str | Path | Mapping[str, Any]) -> Evaluation:
     """
     read, where = read_config(config)
     given = {key: value for key, value in read.to_dict().items() if value is not None}
-    settings: DetectionEvaluationSettings = read_dataclass(
-        DetectionEvaluationSettings, given, where, parts={"decoding": Decoding}
-    )
+    settings = read_dataclass(DetectionEvaluationSettings, given, where)
     scenes = find_scenes(settings.data, settings.split)
     if settings.limit is not None:
         scenes = scenes.take(range(min(settings.limit, len(scenes))))

@@ -74,7 +74,7 @@ def main(config: Mapping[str, Any]) -> ExportedDetector:
         WithinError: when a key is unknown or missing, and as `open_detector` and `export_onnx` do.
     """
     given = {key: value for key, value in config.items() if value is not None}
-    settings: DetectorExportSettings = read_dataclass(DetectorExportSettings, given, "export")
+    settings = read_dataclass(DetectorExportSettings, given, "export")
     named = open_detector(settings.network, weights=settings.weights, arguments=settings.arguments)
     return export(detector_of(named.model), settings.output, opset=settings.opset)
 

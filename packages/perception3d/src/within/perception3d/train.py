@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from within.core.cli.configuration import read_config
+from within.core.cli.configuration import read_config, read_dataclass
+from within.core.cli.run_directory import run_folder
 from within.core.cli.training import train_in
 from within.core.named_network import first_plan
 from within.core.train import TrainingResult, fit
@@ -32,7 +33,7 @@ from within.perception3d.detection_objective import (
     importance_objective,
     with_gradual_rates,
 )
-from within.perception3d.detection_settings import DetectionSchedule, DetectionSettings, Stage, detection_settings
+from within.perception3d.detection_settings import DetectionSchedule, DetectionSettings, Stage
 from within.perception3d.eval import evaluate
 from within.perception3d.named_detector import Network, build, detector_of, load_detector
 from within.perception3d.scene_augmentation import Augmentation, object_samples
@@ -62,11 +63,11 @@ def main(
     """
     launched = launch(device)
     read, where = read_config(config, overrides)
-    settings = detection_settings(read.to_dict(), where=where)
+    settings = read_dataclass(DetectionSettings, read.to_dict(), where)
     scenes = find_scenes(settings.data, settings.split)
     held_out = None if settings.validation_split is None else find_scenes(settings.data, settings.validation_split)
     network = start(settings)
-    folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
+    folder = run_folder(settings.name, run_directory)
     plan = first_plan(network, settings.network, settings.arguments, seed=settings.seed)
     train = partial(
         train_detector,

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from within.core import Budget, Latency, Macs, Params, PeakMemory, prune
 from within.core.checkpoint import save_model
-from within.core.cli.configuration import read_config
-from within.core.cli.run_directory import open_run_directory
+from within.core.cli.configuration import read_config, read_dataclass
+from within.core.cli.run_directory import open_run_directory, run_folder
 from within.core.distill import KnowledgeDistillation
 from within.core.named_network import with_attributes
 from within.core.plan import Plan
@@ -28,7 +28,7 @@ from within.core.quantize import QuantizationResult
 from within.core.report import ReportContent, write_report
 from within.core.train.launch import launch
 from within.segmentation.compress_report import report_content
-from within.segmentation.compress_settings import CompressSettings, compress_settings
+from within.segmentation.compress_settings import CompressSettings
 from within.segmentation.data import SegmentationPairs, find_dataset
 from within.segmentation.int8 import calibration_images, quantised
 from within.segmentation.named_network import ATTRIBUTES, first_plan, open_network
@@ -78,15 +78,14 @@ def main(
         WithinError: for whatever is wrong with settings, weights, images or the run directory.
     """
     read, where = read_config(config, overrides)
-    settings = compress_settings(read.to_dict(), where=where)
+    settings = read_dataclass(CompressSettings, read.to_dict(), where)
     device = launch(settings.device).device
     torch.manual_seed(settings.seed)
     named = open_network(settings.network, weights=settings.weights, arguments=settings.arguments)
     pairs, test = find_dataset(settings.data, settings.split), find_dataset(settings.data, settings.test)
     if settings.limit is not None:
         test = test.take(range(min(settings.limit, len(test))))
-    name = named.name if named.run is None else named.run.name
-    directory = run_directory or settings.run or Path("runs") / f"{name}-compressed"
+    directory = run_folder(f"{named.title}-compressed", run_directory, settings.run)
     with open_run_directory(directory, read, resume=resume) as folder:
         images = calibration_images(pairs, settings.calibration, settings.working_size)
         dense = named.model.eval()

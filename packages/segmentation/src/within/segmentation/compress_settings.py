@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.segmentation.prediction import height_width
 from within.segmentation.training_settings import Schedule
@@ -79,13 +78,3 @@ class CompressSettings:
             raise WithinError(f"There is no cost named {unknown[0]!r}", todo=f"choose among {', '.join(COSTS)}")
         if self.distillation < 0:
             raise WithinError(f"A weight of distillation of {self.distillation}", todo="give 0 or more")
-
-
-def compress_settings(config: Mapping[str, Any], *, where: str) -> CompressSettings:
-    """Returns the settings of a configuration.
-
-    Raises:
-        WithinError: naming a key that is unknown or missing, or a contradiction.
-    """
-    found: CompressSettings = read_dataclass(CompressSettings, config, where, parts={"fine_tuning": Schedule})
-    return found

@@ -154,7 +154,7 @@ def main(config: str | Path | Mapping[str, Any]) -> Evaluation:
     """
     read, where = read_config(config)
     given = {key: value for key, value in read.to_dict().items() if value is not None}
-    settings: EvaluationSettings = read_dataclass(EvaluationSettings, given, where)
+    settings = read_dataclass(EvaluationSettings, given, where)
     pairs = find_dataset(settings.data, settings.split)
     if settings.limit is not None:
         pairs = pairs.take(range(min(settings.limit, len(pairs))))

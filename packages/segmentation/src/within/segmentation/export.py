@@ -94,7 +94,7 @@ def main(config: Mapping[str, Any]) -> list[Exported]:
         WithinError: when a key is unknown or missing, and as `open_network`, `quantize` and `export_onnx` do.
     """
     given = {key: value for key, value in config.items() if value is not None}
-    settings: ExportSettings = read_dataclass(ExportSettings, given, "export")
+    settings = read_dataclass(ExportSettings, given, "export")
     named = open_network(settings.network, weights=settings.weights, arguments=settings.arguments)
     sizes = [(int(size[0]), int(size[1])) for size in settings.sizes]
     if not settings.int8:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from within.core import Macs, Params, trace
 from within.core.checkpoint import WEIGHTS, load_into, load_state, save_model
 from within.core.cli.configuration import read_config, read_dataclass
-from within.core.cli.run_directory import open_run_directory
+from within.core.cli.run_directory import open_run_directory, run_folder
 from within.core.errors import WithinError
 from within.core.files import read_json, write_json
 from within.core.plan import Plan
@@ -42,7 +42,7 @@ from within.segmentation.named_network import first_plan
 from within.segmentation.prediction import height_width
 from within.segmentation.stage_pruning import prune_stages
 from within.segmentation.train import start, train_network, training_crops
-from within.segmentation.training_settings import TrainingSettings, training_settings
+from within.segmentation.training_settings import TrainingSettings
 
 Arm = Literal["LTH", "FT", "RI"]
 ARMS: tuple[Arm, ...] = ("LTH", "FT", "RI")
@@ -117,7 +117,7 @@ def main(
     """
     read, where = read_config(config, overrides)
     settings = study_settings(read.to_dict(), where=where, folder=Path(read.filename or "").parent)
-    directory = run_directory or Path("runs") / settings.training.name
+    directory = run_folder(settings.training.name, run_directory)
     with open_run_directory(directory, read, resume=True) as folder:
         return folder, study(settings, folder, device=device)
 
@@ -140,9 +140,7 @@ def study_settings(config: Mapping[str, Any], *, where: str, folder: Path = Path
     if "config" in given:
         others = {name: value for name, value in given.items() if name != "config"}
         given = read_config(folder / given["config"], others)[0].to_dict()
-    training = training_settings(given, where=f"{where}: training")
-    found: StudySettings = read_dataclass(StudySettings, {**config, "training": training}, where)
-    return found
+    return read_dataclass(StudySettings, {**config, "training": given}, where)
 
 
 def study(settings: StudySettings, folder: Path, *, device: str | torch.device | None = None) -> list[Trained]:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from within.core.cli.configuration import read_config
+from within.core.cli.configuration import read_config, read_dataclass
+from within.core.cli.run_directory import run_folder
 from within.core.cli.training import train_in
 from within.core.errors import WithinError
 from within.core.train import TrainingResult, fit
@@ -26,7 +27,7 @@ from within.segmentation.losses import BoundaryAwareFocal, class_weights, cross_
 from within.segmentation.models import build
 from within.segmentation.named_network import first_plan, load_weights
 from within.segmentation.prediction import height_width
-from within.segmentation.training_settings import Schedule, TrainingSettings, training_settings
+from within.segmentation.training_settings import Schedule, TrainingSettings
 from within.segmentation.weights.encoder_layout import load_encoder, load_for_other_classes
 
 
@@ -52,11 +53,11 @@ def main(
     """
     launched = launch(device)
     read, where = read_config(config, overrides)
-    settings = training_settings(read.to_dict(), where=where)
+    settings = read_dataclass(TrainingSettings, read.to_dict(), where)
     pairs = find_dataset(settings.data, settings.split)
     held_out = None if settings.validation_split is None else find_dataset(settings.data, settings.validation_split)
     network = start(settings)
-    folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
+    folder = run_folder(settings.name, run_directory)
     size = settings.schedule.crop_size
     plan = first_plan(network, size, settings.network, settings.arguments, seed=settings.seed)
     train = partial(

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.core.train.run_settings import RunSettings
 
@@ -116,17 +115,3 @@ class TrainingSettings(RunSettings):
         given = [name for name in ("weights", "pretrained", "transfer") if getattr(self, name) is not None]
         if len(given) > 1:
             raise WithinError(f"Both {given[0]} and {given[1]} are given", where=self.name, todo="give one of them")
-
-
-def training_settings(config: Mapping[str, Any], *, where: str) -> TrainingSettings:
-    """Returns the settings of a configuration.
-
-    Arguments:
-        config: names and values; private names (with an underscore) are left alone.
-        where: what errors call it.
-
-    Raises:
-        WithinError: naming a key that is unknown or missing, or a contradiction.
-    """
-    found: TrainingSettings = read_dataclass(TrainingSettings, config, where, parts={"schedule": Schedule})
-    return found

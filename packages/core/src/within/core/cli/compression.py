@@ -15,7 +15,7 @@ from torch import nn
 
 from within.core.cli.configuration import load_config
 from within.core.cli.factory import build_with_weights, example_inputs, find_factory
-from within.core.cli.run_directory import MODEL, open_run_directory
+from within.core.cli.run_directory import MODEL, open_run_directory, run_folder
 from within.core.cli.settings import Settings, read_budgets, read_settings
 from within.core.device.export import OnnxModel, export_onnx
 from within.core.device.measure import measure
@@ -47,7 +47,7 @@ def run_compression(config_path: Path, output: Path | None = None) -> tuple[Path
     budgets = read_budgets(settings.budgets, where=str(config_path))
     torch.manual_seed(settings.seed)
     dense, inputs = build_with_weights(settings.model), example_inputs(settings.shapes, settings.seed)
-    with open_run_directory(output or settings.output or Path("runs") / config_path.stem, config) as folder:
+    with open_run_directory(run_folder(config_path.stem, output, settings.output), config) as folder:
         result = prune(
             dense,
             inputs,

@@ -6,12 +6,15 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from within.core.errors import WithinError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+
+Settings = TypeVar("Settings")
 
 
 def load_config(path: Path) -> Config:
@@ -56,22 +59,19 @@ def read_config(
     return read, str(read.filename or "configuration")
 
 
-def read_dataclass(
-    kind: type[Any], given: Mapping[str, Any], where: str, *, parts: Mapping[str, type[Any]] | None = None
-) -> Any:
+def read_dataclass(kind: type[Settings], given: Mapping[str, Any], where: str) -> Settings:
     """Returns a frozen dataclass made of a mapping; private names (with an underscore) are left alone.
 
     Arguments:
-        kind: the dataclass.
+        kind: the dataclass; attributes that are dataclasses of their own may be given as mappings.
         given: names and values; lists become tuples.
         where: what errors call the mapping.
-        parts: attributes that are dataclasses of their own, where they are given as mappings.
 
     Raises:
         WithinError: naming a key that is unknown or missing.
     """
     values = {name: value for name, value in given.items() if not name.startswith("_")}
-    fields = dataclasses.fields(kind)
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     check_keys(values, [field.name for field in fields], where)
     for field in fields:
         if (
@@ -80,10 +80,18 @@ def read_dataclass(
             and field.default_factory is dataclasses.MISSING
         ):
             raise WithinError(f"The setting {field.name!r} is missing", where=where, todo=f"give {field.name}")
-    for name, part in (parts or {}).items():
-        if isinstance(values.get(name), Mapping):
-            values[name] = read_dataclass(part, values[name], f"{where}: {name}")
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        part = _dataclass_among(hints[name])
+        if part is not None and isinstance(value, Mapping):
+            values[name] = read_dataclass(part, value, f"{where}: {name}")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _dataclass_among(hint: Any) -> type[Any] | None:
+    """Returns the dataclass that a type is or may be, as in `Schedule | None`."""
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return next((each for each in options if isinstance(each, type) and dataclasses.is_dataclass(each)), None)
 
 
 def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:

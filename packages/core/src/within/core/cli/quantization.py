@@ -17,7 +17,7 @@ from within.core.checkpoint import load_tensors, save_model
 from within.core.cli.configuration import load_config
 from within.core.cli.factory import build_model, build_with_weights, example_inputs, find_factory
 from within.core.cli.quantization_job import LAYOUTS, QuantizationJob, TrainingSettings, read_job
-from within.core.cli.run_directory import MODEL, load_run, open_run_directory
+from within.core.cli.run_directory import MODEL, load_run, open_run_directory, run_folder
 from within.core.cli.settings import shape_texts
 from within.core.device.export import export_onnx
 from within.core.device.inference import positional
@@ -65,7 +65,7 @@ def run_quantization(
     job = read_job(config.to_dict(), where=str(config_path))
     torch.manual_seed(job.seed)
     batches = list(find_factory(job.calibration)()) if job.calibration else []
-    with open_run_directory(output or job.output or Path("runs") / config_path.stem, config, resume=resume) as folder:
+    with open_run_directory(run_folder(config_path.stem, output, job.output), config, resume=resume) as folder:
         model, inputs, result, chosen = _quantised(job, batches)
         sensitivities = layer_sensitivities(result.quantized, batches) if batches else []
         if job.training is not None:

@@ -48,6 +48,11 @@ def open_run_directory(path: str | Path, config: Config, *, resume: bool = False
         raise
 
 
+def run_folder(name: str, *given: str | Path | None) -> Path:
+    """Returns the first folder that was given, or `runs/NAME`."""
+    return next((Path(folder) for folder in given if folder), Path("runs") / name)
+
+
 def load_run(run: str | Path) -> tuple[nn.Module, tuple[Any, ...]]:
     """Rebuilds the compressed or quantised model of a run directory.
 

@@ -31,7 +31,7 @@ def main(config: str | Path | Mapping[str, Any]) -> PointEvaluation:
     """
     read, where = read_config(config)
     given = {key: value for key, value in read.to_dict().items() if value is not None}
-    settings: PointEvaluationSettings = read_dataclass(PointEvaluationSettings, given, where)
+    settings = read_dataclass(PointEvaluationSettings, given, where)
     named = open_network(settings.network, weights=settings.weights, arguments=settings.arguments)
     known = variant(named.name)
     points = settings.points or known.points

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from within.core.cli.configuration import read_config
+from within.core.cli.configuration import read_config, read_dataclass
+from within.core.cli.run_directory import run_folder
 from within.core.cli.training import train_in
 from within.core.named_network import first_plan
 from within.core.train import TrainingResult, fit
@@ -30,7 +31,7 @@ from within.perception3d.pvcnn.frustum_items import FrustumItems
 from within.perception3d.pvcnn.frustum_loss import FrustumTarget, frustum_losses
 from within.perception3d.pvcnn.published_layout import load_weights
 from within.perception3d.pvcnn.registry import build, variant
-from within.perception3d.pvcnn.training_settings import PointSchedule, PointTrainingSettings, training_settings
+from within.perception3d.pvcnn.training_settings import PointSchedule, PointTrainingSettings
 
 Evaluate = Callable[[Any], PointEvaluation]
 
@@ -57,12 +58,12 @@ def main(
     """
     launched = launch(device)
     read, where = read_config(config, overrides)
-    settings = training_settings(read.to_dict(), where=where)
+    settings = read_dataclass(PointTrainingSettings, read.to_dict(), where)
     known = variant(settings.network)
     points = settings.points or known.points
     items, evaluate = data_of(known.task, settings, points)
     network = start(settings)
-    folder = Path(run_directory) if run_directory is not None else Path("runs") / settings.name
+    folder = run_folder(settings.name, run_directory)
     example = tuple(each for each in items[0][0]) if known.task == "frustums" else (items[0][0],)
     inputs = tuple(each[None] for each in example)
     plan = first_plan(network, settings.network, settings.arguments, inputs, seed=settings.seed)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.core.train.run_settings import RunSettings
 
@@ -142,19 +141,3 @@ class PointEvaluationSettings:
     save: str | None = None
     seed: int = 0
     classes: Sequence[str] = ("Car", "Pedestrian", "Cyclist")
-
-
-def training_settings(config: Mapping[str, Any], *, where: str) -> PointTrainingSettings:
-    """Returns the settings of a configuration.
-
-    Arguments:
-        config: names and values; private names (with an underscore) are left alone.
-        where: what errors call it.
-
-    Raises:
-        WithinError: naming a key that is unknown or missing, or a contradiction.
-    """
-    found: PointTrainingSettings = read_dataclass(
-        PointTrainingSettings, config, where, parts={"schedule": PointSchedule}
-    )
-    return found

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,4 +87,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     hooks = [SendSignal(arguments.die_at, getattr(signal, arguments.signal))] if arguments.die_at else []
     result = run(arguments.directory, hooks=hooks, resume=arguments.resume)
-    print(int(os.environ.get("RANK", "0")), digest(result.model), flush=True)
+    rank = os.environ.get("RANK", "0")  # print() writes in pieces, between which another process may write
+    sys.stdout.write(f"{rank} {digest(result.model)}\n")

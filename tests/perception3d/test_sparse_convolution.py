@@ -20,6 +20,7 @@ from within.perception3d.sparse import (
     SubmanifoldConvolution,
     cells_of,
     convolve,
+    convolve_grouped,
     from_dense,
     largest_by_row,
     rulebook,
@@ -286,3 +287,17 @@ def test_rows_of_one_cell(gradient):
     if gradient:
         (highest.sum() + total.sum()).backward()
         assert int((features.grad == 2).sum()) == highest.numel()
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (1, 2), (2, 1), (2, 3)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_grouped_equals_dense(inputs, outputs, bias):
+    """With and without gradients, which go different ways."""
+    x = random_tensor(3, (9, 8), channels=4 * inputs, share=0.6)
+    layer = torch.nn.Conv2d(4 * inputs, 4 * outputs, 3, padding=1, groups=4, bias=bias)
+    found = rulebook.submanifold(x.indices, x.shape, x.batch, (3, 3), (1, 1))
+    expected = layer(x.dense()).movedim(1, -1)[x.indices.long().unbind(1)]
+    for gradient in (True, False):
+        with torch.set_grad_enabled(gradient):
+            features = convolve_grouped(x.features, layer.weight.flatten(2), 4, found, layer.bias)
+        torch.testing.assert_close(features, expected)

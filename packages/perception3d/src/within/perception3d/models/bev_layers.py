@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from within.perception3d.models.bev_map import BevMap, MaskedMap
-from within.perception3d.sparse import SparseTensor, convolve
+from within.perception3d.sparse import SparseTensor, convolve, convolve_grouped
 from within.perception3d.sparse.rulebook import Rulebook, strided, submanifold
 
 Reach = Literal["grow", "stay"]
@@ -56,7 +56,10 @@ class BevConvolution(nn.Conv2d):
         if self.kernel_size == (1, 1) == self.stride:
             return x.with_features(F.linear(x.features, self.weight.flatten(1), self.bias))
         found = self.rulebook(x)
-        features = convolve(x.features, self.matrices, found, self.bias)
+        if self.groups > 1:
+            features = convolve_grouped(x.features, self.weight.flatten(2), self.groups, found, self.bias)
+        else:
+            features = convolve(x.features, self.matrices, found, self.bias)
         if stays:
             return x.with_features(features)
         return SparseTensor(features, found.out_indices, found.out_shape, x.batch)
@@ -81,15 +84,8 @@ class BevConvolution(nn.Conv2d):
 
     @property
     def matrices(self) -> Tensor:
-        """The weight as (offsets, in, out), with zeros between groups."""
-        if self.packed is not None:
-            return self.packed
-        weight = self.weight.flatten(2)
-        if self.groups > 1:
-            apart = weight.view(self.groups, -1, 1, *weight.shape[1:])
-            same = torch.eye(self.groups, dtype=weight.dtype, device=weight.device)
-            weight = (apart * same[:, None, :, None, None]).view(self.out_channels, self.in_channels, -1)
-        return weight.permute(2, 1, 0).contiguous()  # rows of matrices that BLAS takes as they are
+        """The weight as (offsets, in, out), laid out as BLAS takes it."""
+        return self.weight.flatten(2).permute(2, 1, 0).contiguous() if self.packed is None else self.packed
 
     def _reached(self, mask: Tensor) -> Tensor:
         return F.max_pool2d(mask.float(), self.kernel_size, self.stride, self.padding) > 0

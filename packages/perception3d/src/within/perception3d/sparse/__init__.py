@@ -1,6 +1,6 @@
 """Sparse convolution in torch, on CPU and GPU, forward and backward."""
 
-from within.perception3d.sparse.convolution import convolve
+from within.perception3d.sparse.convolution import convolve, convolve_grouped
 from within.perception3d.sparse.layers import (
     InverseConvolution,
     SparseConvolution,
@@ -20,6 +20,7 @@ __all__ = [
     "SubmanifoldConvolution",
     "cells_of",
     "convolve",
+    "convolve_grouped",
     "from_dense",
     "largest_by_row",
     "sparse_tensor",

@@ -45,6 +45,38 @@ def convolve(
     return found
 
 
+GROUPED = {
+    (1, 1): rows_numba.add_one_to_one,
+    (1, 2): rows_numba.add_one_to_two,
+    (2, 1): rows_numba.add_two_to_one,
+}  # by inputs and outputs of a group
+
+
+def convolve_grouped(
+    features: Float[Tensor, "inputs in_channels"],
+    weight: Float[Tensor, "out_channels in_channels_of_a_group offsets"],
+    groups: int,
+    rulebook: Rulebook,
+    bias: Float[Tensor, " out_channels"] | None = None,
+) -> Float[Tensor, "outputs out_channels"]:
+    """Returns the features of the rulebook's outputs, channels convolved in groups; see `convolve`.
+
+    Small groups on a CPU, without gradients, are gone through directly; others are one convolution with zeros between
+    the groups.
+    """
+    add = GROUPED.get((weight.shape[1], len(weight) // groups))
+    if add is not None and _is_compiled(features) and not torch.is_grad_enabled():
+        rows = rulebook.out_rows
+        found = features.new_zeros(rows, len(weight)) if bias is None else bias.repeat(rows, 1)
+        columns = weight.flatten(0, 1).mT.contiguous()
+        add(features.contiguous().numpy(), rulebook.neighbours(False), columns.numpy(), found.numpy())
+        return found
+    apart = weight.view(groups, -1, 1, *weight.shape[1:])
+    same = torch.eye(groups, dtype=weight.dtype, device=weight.device)
+    full = (apart * same[:, None, :, None, None]).view(len(weight), -1, weight.shape[2])
+    return convolve(features, full.permute(2, 1, 0).contiguous(), rulebook, bias)
+
+
 class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, rulebook: Rulebook) -> Tensor:

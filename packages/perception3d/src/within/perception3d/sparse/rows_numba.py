@@ -38,6 +38,42 @@ def add_neighbours(products, neighbours, found):  # type: ignore[no-untyped-def]
                     found[row, column] += products[read, first + column]
 
 
+@njit(cache=True, boundscheck=False, fastmath=True)
+def add_one_to_one(source, neighbours, weight, found):  # type: ignore[no-untyped-def]
+    """Adds what neighbours give where each channel goes to one: weight[offset, channel]."""
+    for row in range(neighbours.shape[0]):
+        for offset in range(neighbours.shape[1]):
+            read = neighbours[row, offset]
+            if read >= 0:
+                for channel in range(source.shape[1]):
+                    found[row, channel] += source[read, channel] * weight[offset, channel]
+
+
+@njit(cache=True, boundscheck=False, fastmath=True)
+def add_one_to_two(source, neighbours, weight, found):  # type: ignore[no-untyped-def]
+    """Adds what neighbours give where each channel goes to two: weight[offset, output]. A loop over two is slower."""
+    for row in range(neighbours.shape[0]):
+        for offset in range(neighbours.shape[1]):
+            read = neighbours[row, offset]
+            if read >= 0:
+                for channel in range(source.shape[1]):
+                    value = source[read, channel]
+                    found[row, 2 * channel] += value * weight[offset, 2 * channel]
+                    found[row, 2 * channel + 1] += value * weight[offset, 2 * channel + 1]
+
+
+@njit(cache=True, boundscheck=False, fastmath=True)
+def add_two_to_one(source, neighbours, weight, found):  # type: ignore[no-untyped-def]
+    """Adds what neighbours give where two channels go to one: weight[offset, input]."""
+    for row in range(neighbours.shape[0]):
+        for offset in range(neighbours.shape[1]):
+            read = neighbours[row, offset]
+            if read >= 0:
+                for channel in range(found.shape[1]):
+                    one = source[read, 2 * channel] * weight[offset, 2 * channel]
+                    found[row, channel] += one + source[read, 2 * channel + 1] * weight[offset, 2 * channel + 1]
+
+
 @njit(cache=True, boundscheck=False)
 def largest(source, rows, found):  # type: ignore[no-untyped-def]
     """Raises found[rows] to `source` where that is larger."""

@@ -77,6 +77,27 @@ def test_norms_fold_exactly(inputs, execution):
         assert largest_difference(detector(*inputs), folded(detector)(*inputs)) < 1e-4
 
 
+@pytest.mark.parametrize("least", [0.02, 0.12, 0.999])
+def test_boxes_where_scores_are_high_are_the_same(inputs, least):
+    """The heat map everywhere, and boxes at every place above the least score, of all classes; fewer products."""
+    thinned = network(reach="stay", execution="sparse", drop_rates=RATES)
+    with torch.no_grad():
+        thinned.detector.head.tasks[0]["heatmap"].output.weight.mul_(30)
+        whole, part = (folded(thinned, least_score=each) for each in (None, least))
+        (expected,), (found,) = whole(*inputs), part(*inputs)
+    torch.testing.assert_close(found["heatmap"].features, expected["heatmap"].features)
+    high = dense(expected["heatmap"]).sigmoid().amax(1) > least
+    high &= occupied(expected["heatmap"])
+    assert (occupied(found["dim"]) | ~high).all()
+    for name in ("center", "center_z", "dim", "rot"):
+        places = occupied(found[name])
+        assert int(places.sum()) < 1.1 * int(high.sum()) + 1
+        one, two = (dense(each[name]).movedim(1, -1)[places] for each in (found, expected))
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+    costs = [pass_cost(each, *inputs).macs["head"] for each in (whole, part)]
+    assert costs[1] <= costs[0] * (0.7 if least > 0.9 else 1)
+
+
 def test_the_share_that_stays_is_exact_and_the_most_important():
     generator = torch.Generator().manual_seed(0)
     importance = torch.rand(2, 3, 20, 24, generator=generator)

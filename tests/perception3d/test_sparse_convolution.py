@@ -301,3 +301,16 @@ def test_grouped_equals_dense(inputs, outputs, bias):
         with torch.set_grad_enabled(gradient):
             features = convolve_grouped(x.features, layer.weight.flatten(2), 4, found, layer.bias)
         torch.testing.assert_close(features, expected)
+
+
+def test_pairs_towards_some_outputs():
+    """Equal to those rows of the whole result; the order is that asked for."""
+    x = random_tensor(5, (9, 8), channels=6, share=0.5)
+    book = rulebook.strided(x.indices, x.shape, x.batch, (3, 3), (1, 1), (1, 1), (1, 1))
+    weight = torch.randn(9, 6, 16, generator=torch.Generator().manual_seed(0))
+    rows = torch.randperm(book.out_rows, generator=torch.Generator().manual_seed(1))[: book.out_rows // 3]
+    part = book.towards(rows)
+    assert torch.equal(part.out_indices, book.out_indices[rows])
+    torch.testing.assert_close(convolve(x.features, weight, part), convolve(x.features, weight, book)[rows])
+    assert book.towards(rows[:0]).pairs == 0
+    assert len(convolve(x.features, weight, book.towards(rows[:0]))) == 0

@@ -2,9 +2,9 @@
 
     python -m tools.benchmarks.training.ada3d_synthetic --directory runs/ada3d
 
-dense and narrow are trained by themselves; sparse (SP-BN) is the start of the importance predictor and of the variants
-A, B and C, which are trained on with places dropped. An interrupted run continues when it is called again; `--only`
-does some of them, so that two processes can share the work.
+dense and narrow are trained by themselves; on sparse (SP-BN) the importance predictor is trained, and then the detector
+with places dropped, which gives the weights of all variants. An interrupted run continues when it is called again;
+`--only` does some of them, so that two processes can share the work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tools.benchmarks.networks.ada3d_networks import BITS, FOLDER, FRAMES, NETWORK, SEED, arguments
+from tools.benchmarks.networks.ada3d_networks import ARGUMENTS, BITS, FOLDER, FRAMES, NETWORK, SEED
 from tools.benchmarks.networks.packed_weights import store
 
 from within.core.files import read_json, write_json
@@ -25,9 +25,8 @@ from within.perception3d.scene_sources import find_scenes
 from within.perception3d.synthetic_kitti import write_scenes
 from within.perception3d.train import main as train
 
-STEPS = {
-    "dense": 1000, "sparse": 1000, "narrow": 500, "importance": 300, "A": 150, "B": 500, "B plain": 500, "C": 150,
-}  # fmt: skip
+STEPS = {"dense": 1000, "sparse": 1000, "narrow": 600, "importance": 600, "tuned": 600}
+RATES = {"detector": 4e-3, "importance": 4e-3, "tuning": 2e-3}
 BATCH = 2
 TIMES = "training.json"
 
@@ -42,9 +41,7 @@ def main() -> None:
     write_scenes(given.directory / "scenes", FRAMES, SEED)
     for name in given.only:
         one(name, given.directory)
-    found = {
-        name: read_json(path) for name in STEPS if (path := given.directory / name.replace(" ", "_") / TIMES).is_file()
-    }
+    found = {name: read_json(path) for name in STEPS if (path := given.directory / name / TIMES).is_file()}
     if len(found) == len(STEPS):
         minutes = sum(each["cpu_seconds"] for each in found.values()) / 60
         write_json(FOLDER / TIMES, {"cpu_minutes": round(minutes, 1), "networks": found})
@@ -52,7 +49,7 @@ def main() -> None:
 
 def one(name: str, directory: Path) -> None:
     """Trains one network, unless that is done, and stores it."""
-    run = directory / name.replace(" ", "_")
+    run = directory / name
     if (run / TIMES).is_file() and "cpu_seconds" in read_json(run / TIMES):
         return
     started = time.process_time()
@@ -62,7 +59,7 @@ def one(name: str, directory: Path) -> None:
     if name != "importance":
         mean = evaluate(network, find_scenes(directory / "scenes", "val")).summary()
         print(name, {key: round(value, 2) for key, value in mean.items()}, round(spent), "CPU-seconds", flush=True)
-        store(network.state_dict(), FOLDER, name.replace(" ", "_"), BITS)
+        store(network.state_dict(), FOLDER, name, BITS)
     write_json(run / TIMES, {"cpu_seconds": round(spent, 1), "steps": STEPS[name]})
 
 
@@ -74,16 +71,17 @@ def settings(name: str, directory: Path) -> dict[str, Any]:
     elif name not in ("dense", "narrow", "sparse"):
         stage, weights = "tuning", directory / "importance"
     schedule: dict[str, Any] = {
-        "iterations": STEPS[name], "batch_size": BATCH, "clip_gradients": 35.0, "keep_scenes": True, "rate": 4e-3,
+        "iterations": STEPS[name], "batch_size": BATCH, "clip_gradients": 35.0, "keep_scenes": True,
+        "rate": RATES[stage],
     }  # fmt: skip
     if stage != "detector":
-        schedule |= {"division": 1.0, "rate": 3e-3 if stage == "tuning" else 4e-3}
+        schedule["division"] = 1.0
     return {
         "name": name,
         "network": NETWORK,
         "data": str(directory / "scenes"),
         "schedule": schedule,
-        "arguments": arguments(name),
+        "arguments": dict(ARGUMENTS[name]),
         "stage": stage,
         "weights": None if weights is None else str(weights),
         "loss": {"nearest": True, "boxes": 1.0},

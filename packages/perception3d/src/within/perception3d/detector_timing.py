@@ -31,6 +31,7 @@ class TimingSettings:
         network: a variant or a run directory.
         data: the folder of a data set.
         weights, arguments: of the network, see `open_detector`.
+        least_score: the sparse form computes boxes only where a score is above it.
         split: part of the data set.
         limit: first frames only.
         repeats: rounds; all forms take turns.
@@ -40,6 +41,7 @@ class TimingSettings:
     data: str | Path
     weights: str | Path | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    least_score: float | None = None
     split: str = "val"
     limit: int = 10
     repeats: int = 5
@@ -123,7 +125,7 @@ def main(config: Mapping[str, Any]) -> TimingResult:
     networks = {}
     for form in FORMS:
         detector_of(named.model).execution = form
-        networks[form] = folded(named.model)
+        networks[form] = folded(named.model, least_score=settings.least_score)
     return TimingResult(time_detectors(networks, clouds, repeats=settings.repeats))
 
 

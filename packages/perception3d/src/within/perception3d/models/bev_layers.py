@@ -9,7 +9,7 @@ SP-BN, batch norm that keeps empty places empty (Ada3D, Zhao et al., ICCV 2023, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Literal
 
 import torch
@@ -47,11 +47,10 @@ class BevConvolution(nn.Conv2d):
 
     def forward(self, x: BevMap) -> Any:
         """Returns a map of the same form."""
-        stays = self.reach == "stay" and self.stride == (1, 1)
         if isinstance(x, Tensor):
             return super().forward(x)
         if isinstance(x, MaskedMap):
-            mask = x.mask if stays or self.kernel_size == (1, 1) == self.stride else self._reached(x.mask)
+            mask = x.mask if self.stays or self.kernel_size == (1, 1) == self.stride else self._reached(x.mask)
             return MaskedMap(super().forward(x.features) * mask[:, None], mask)
         if self.kernel_size == (1, 1) == self.stride:
             return x.with_features(F.linear(x.features, self.weight.flatten(1), self.bias))
@@ -60,21 +59,30 @@ class BevConvolution(nn.Conv2d):
             features = convolve_grouped(x.features, self.weight.flatten(2), self.groups, found, self.bias)
         else:
             features = convolve(x.features, self.matrices, found, self.bias)
-        if stays:
+        if found.out_indices is x.indices:
             return x.with_features(features)
         return SparseTensor(features, found.out_indices, found.out_shape, x.batch)
 
     def rulebook(self, x: SparseTensor) -> Rulebook:
         """Returns the pairs for the places of a sparse map, found once."""
-        stays, kernel, one = self.reach == "stay" and self.stride == (1, 1), self.kernel_size, (1, 1)
-        name = (stays, kernel, self.stride, self.padding)
-        if name not in x.rulebooks:
-            x.rulebooks[name] = (
+        kernel, one = self.kernel_size, (1, 1)
+        if self.key not in x.rulebooks:
+            x.rulebooks[self.key] = (
                 submanifold(x.indices, x.shape, x.batch, kernel, one)
-                if stays
+                if self.stays
                 else strided(x.indices, x.shape, x.batch, kernel, self.stride, self.padding, one)  # type: ignore[arg-type]
             )
-        return x.rulebooks[name]
+        return x.rulebooks[self.key]
+
+    @property
+    def stays(self) -> bool:
+        """Whether outputs are occupied where the inputs are."""
+        return self.reach == "stay" and self.stride == (1, 1)
+
+    @property
+    def key(self) -> Hashable:
+        """Of the rulebook among those of a sparse map; convolutions with one key share it."""
+        return self.stays, self.kernel_size, self.stride, self.padding
 
     packed: Tensor | None
 

@@ -6,16 +6,20 @@ each task has its own branches after one shared convolution.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from within.perception3d.models.bev_layers import BevConvolution, BevNorm, relu
 from within.perception3d.models.bev_map import BevMap, split
+from within.perception3d.sparse import SparseTensor
 
 REGRESSION: Mapping[str, int] = {"center": 2, "center_z": 1, "dim": 3, "rot": 2}
+ROUNDING = 1e-4  # of a score's logarithm of odds, so that no box is missing
 HEATMAP_BIAS = -2.19  # sigmoid of it is 0.1: few pixels are centres
 
 
@@ -52,23 +56,43 @@ class JoinedBranches(nn.Module):
 
     Arguments:
         branches: whose norms have been folded; see `folding`.
+        least_score: sparse maps get boxes only where a score of the heat map is above it, and nothing is computed that
+            no such box needs; None gives boxes everywhere.
     """
 
-    def __init__(self, branches: Branches) -> None:
+    def __init__(self, branches: Branches, least_score: float | None = None) -> None:
         super().__init__()
-        each = list(branches.values())
-        first = [branch.convolution for branch in each]
+        self.least = None if least_score is None else math.log(least_score / (1 - least_score)) - ROUNDING
+        each = {name: branch for name, branch in branches.items() if self.least is None or name != "heatmap"}
+        self.heatmap = None if self.least is None else branches["heatmap"]
+        first = [branch.convolution for branch in each.values()]
         self.widths = [convolution.out_channels for convolution in first]
         self.convolution = BevConvolution(first[0].in_channels, sum(self.widths), bias=True, reach="stay")
         with torch.no_grad():
             self.convolution.weight.copy_(torch.cat([convolution.weight for convolution in first]))
             self.convolution.bias.copy_(torch.cat([convolution.bias for convolution in first]))  # type: ignore[union-attr]
-        self.outputs = nn.ModuleDict({name: branch.output for name, branch in branches.items()})
+        self.outputs = nn.ModuleDict({name: branch.output for name, branch in each.items()})
 
     def forward(self, x: BevMap) -> dict[str, Any]:
         """Returns the outputs of each branch."""
-        parts = split(relu(self.convolution(x)), self.widths)
-        return {name: output(part) for (name, output), part in zip(self.outputs.items(), parts, strict=True)}
+        found = {} if self.heatmap is None else {"heatmap": self.heatmap(x)}
+        if found and isinstance(x, SparseTensor):
+            hidden = self._where_needed(x, found["heatmap"].features)
+        else:
+            hidden = self.convolution(x)
+        parts = split(relu(hidden), self.widths)
+        boxes = {name: output(part) for (name, output), part in zip(self.outputs.items(), parts, strict=True)}
+        return {**found, **boxes}
+
+    def _where_needed(self, x: SparseTensor, logits: Tensor) -> SparseTensor:
+        """Returns the hidden features that boxes at high scores are made of, with the way to these boxes."""
+        book, key = self.convolution.rulebook(x), self.convolution.key
+        last = book.towards((logits.amax(1) > self.least).nonzero()[:, 0])
+        needed, places = last.inputs.unique(return_inverse=True)
+        first = book.towards(needed.long())
+        hidden: SparseTensor = self.convolution(SparseTensor(x.features, x.indices, x.shape, x.batch, {key: first}))
+        hidden.rulebooks[key] = replace(last, inputs=places.int(), in_rows=len(needed), tables={})
+        return hidden
 
 
 class CenterHead(nn.Module):

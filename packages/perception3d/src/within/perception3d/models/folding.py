@@ -31,8 +31,14 @@ PAIRS = (
 )
 
 
-def folded(model: nn.Module) -> Any:
-    """Returns a copy in evaluation mode whose convolutions contain their norms; see the module."""
+def folded(model: nn.Module, *, least_score: float | None = None) -> Any:
+    """Returns a copy in evaluation mode whose convolutions contain their norms; see the module.
+
+    Arguments:
+        model: a detector, an `Ada3D`, or a part of them.
+        least_score: detectors that run sparse compute boxes only where a score is above it: the detections above it
+            stay the same.
+    """
     found = copy.deepcopy(model).eval()
     for module in found.modules():
         for kind, pairs in PAIRS:
@@ -42,7 +48,7 @@ def folded(model: nn.Module) -> Any:
                     setattr(module, norm, nn.Identity())
     for module in found.modules():
         if isinstance(module, Detector) and module.execution == "sparse" and isinstance(module.head, CenterHead):
-            module.head.tasks = nn.ModuleList(JoinedBranches(task) for task in module.head.tasks)
+            module.head.tasks = nn.ModuleList(JoinedBranches(task, least_score) for task in module.head.tasks)
     for module in found.modules():
         if isinstance(module, BevConvolution):
             module.pack()

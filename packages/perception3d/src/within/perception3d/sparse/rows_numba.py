@@ -75,6 +75,23 @@ def add_two_to_one(source, neighbours, weight, found):  # type: ignore[no-untype
 
 
 @njit(cache=True, boundscheck=False)
+def pairs_towards(inputs, outputs, starts, numbers):  # type: ignore[no-untyped-def]
+    """Returns the pairs whose output has a number, with it in place of its row, and the start of each offset."""
+    offsets = len(starts) - 1
+    found = np.zeros(offsets + 1, np.int64)
+    reads, writes = np.empty_like(inputs), np.empty_like(outputs)
+    at = 0
+    for offset in range(offsets):
+        for pair in range(starts[offset], starts[offset + 1]):
+            number = numbers[outputs[pair]]
+            if number >= 0:
+                reads[at], writes[at] = inputs[pair], number
+                at += 1
+        found[offset + 1] = at
+    return reads[:at].copy(), writes[:at].copy(), found
+
+
+@njit(cache=True, boundscheck=False)
 def largest(source, rows, found):  # type: ignore[no-untyped-def]
     """Raises found[rows] to `source` where that is larger."""
     for at in range(len(rows)):

@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -91,6 +91,26 @@ class Rulebook:
             rows = self.in_rows if back else self.out_rows
             self.tables[back] = rows_numba.table(reads.numpy(), writes.numpy(), np.array(self.starts), rows)
         return self.tables[back]
+
+    def towards(self, rows: Int64[Tensor, " some"]) -> Rulebook:
+        """Returns the pairs of some outputs, in this order; what no pair needs is not computed.
+
+        Arguments:
+            rows: of the outputs.
+        """
+        numbers = torch.full((self.out_rows,), -1, dtype=torch.int32, device=rows.device)
+        numbers[rows] = torch.arange(len(rows), dtype=torch.int32, device=rows.device)
+        if rows.device.type == "cpu":
+            arrays = self.inputs.numpy(), self.outputs.numpy(), np.array(self.starts), numbers.numpy()
+            reads, writes, starts = rows_numba.pairs_towards(*arrays)
+            inputs, outputs, first = torch.from_numpy(reads), torch.from_numpy(writes), tuple(starts.tolist())
+        else:
+            targets = numbers[self.outputs.long()]
+            there = targets >= 0
+            inputs, outputs = self.inputs[there], targets[there]
+            running = torch.cat([there.new_zeros(1, dtype=torch.int64), there.cumsum(0)])
+            first = tuple(running[list(self.starts)].tolist())
+        return Rulebook(inputs, outputs, first, self.out_indices[rows], self.out_shape, self.in_rows)
 
     def inverse(self, indices: Int32[Tensor, "inputs axes"], shape: Sizes) -> Rulebook:
         """Returns the pairs the other way round: from the outputs back to the inputs at `indices`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,9 +53,10 @@ class DetectorTimes:
     """CPU seconds and costs of one network, means over frames.
 
     Attributes:
-        seconds: of each part, "3d", "2d" and "head", the median of the rounds; voxels as the 3-D backbone leaves them
-            become a map within "2d", and Ada3D's predictor is within the part where it is asked.
-        spread: quartiles of the whole pass, relative to the median.
+        seconds: of each part, "3d", "2d" and "head", of each frame the least of the rounds, since whatever else runs on
+            the machine can only add to it; voxels as the 3-D backbone leaves them become a map within "2d", and Ada3D's
+            predictor is within the part where it is asked.
+        spread: quartiles of the whole pass over the rounds, relative to the sum of `seconds`.
         cost: multiply-accumulates and stored features.
     """
 
@@ -146,26 +148,25 @@ def time_detectors(
     costs = {
         name: mean_cost([pass_cost(network, *each) for each in inputs[name]]) for name, network in networks.items()
     }
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in networks}
+    samples: dict[str, list[list[list[float]]]] = {name: [] for name in networks}  # round, frame, part
     with torch.no_grad():
         for _ in range(repeats):
-            sums = {name: dict.fromkeys(PARTS[:3], 0.0) for name in networks}
+            for each in samples.values():
+                each.append([])
             for number in range(len(clouds)):
                 for name, network in networks.items():
-                    for part, seconds in _pass(network, inputs[name][number]).items():
-                        sums[name][part] += seconds / len(clouds)
-            for name, found in sums.items():
-                rounds[name].append(found)
+                    samples[name][-1].append(_pass(network, inputs[name][number]))
     found = {}
-    for name, each in rounds.items():
-        totals = np.array([sum(parts.values()) for parts in each])
-        low, middle, high = np.quantile(totals, (0.25, 0.5, 0.75))
-        seconds = {part: float(np.median([parts[part] for parts in each])) for part in PARTS[:3]}
-        found[name] = DetectorTimes(seconds, (low / middle, high / middle), costs[name])
+    for name, each in samples.items():
+        times = np.array(each)
+        least = times.min(0).mean(0)
+        low, high = np.quantile(times.sum(2).mean(1), (0.25, 0.75)) / least.sum()
+        seconds = dict(zip(PARTS[:3], least.tolist(), strict=True))
+        found[name] = DetectorTimes(seconds, (float(low), float(high)), costs[name])
     return found
 
 
-def _pass(network: Network, inputs: tuple[Tensor, ...]) -> dict[str, float]:
+def _pass(network: Network, inputs: tuple[Tensor, ...]) -> list[float]:
     """Returns the CPU seconds of each part of a pass."""
     detector = detector_of(network)
     marks = [time.thread_time()]
@@ -179,4 +180,4 @@ def _pass(network: Network, inputs: tuple[Tensor, ...]) -> dict[str, float]:
         for handle in handles:
             handle.remove()
     marks.append(time.thread_time())
-    return {part: after - before for part, before, after in zip(PARTS[:3], marks, marks[1:], strict=False)}
+    return [after - before for before, after in itertools.pairwise(marks)]

@@ -56,7 +56,7 @@ class LabelledImportance(ImportancePredictor):
 
     def __init__(self, predictor: ImportancePredictor) -> None:
         nn.Module.__init__(self)
-        self.stride, self.shared = predictor.stride, predictor.shared
+        self.stride, self.shared, self.occupied_only = predictor.stride, predictor.shared, predictor.occupied_only
         self.voxel_embeddings, self.map_embeddings = predictor.voxel_embeddings, predictor.map_embeddings
 
     def of_voxels(self, stage: int, x: SparseTensor) -> Importance:

@@ -69,7 +69,8 @@ def canonical(architecture: Architecture) -> Architecture:
 def function_text(architecture: Architecture) -> str:
     """Returns a text that is equal for cells of the same function where skip is taken for the identity; 6,466 differ.
 
-    The official notion of isomorphism: sums are sorted, and nothing comes out of nothing.
+    The official notion of isomorphism: sums are sorted, nothing comes out of nothing, and how often nothing is added
+    counts.
     """
     nodes = ["0"]
     for node in range(1, NODES):

@@ -28,20 +28,24 @@ class Predictor(nn.Module):
         encoder: with an `embedding_width`.
         widths: of the perceptron between embedding and score.
         dropout: after each of its layers.
+        outputs: numbers for each architecture; with one, a score.
     """
 
-    def __init__(self, encoder: nn.Module, widths: Sequence[int] = (300,) * 5, dropout: float = 0.1) -> None:
+    def __init__(
+        self, encoder: nn.Module, widths: Sequence[int] = (300,) * 5, dropout: float = 0.1, *, outputs: int = 1
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         layers: list[nn.Module] = []
         sizes = (int(encoder.embedding_width), *widths)  # type: ignore[arg-type]
         for before, after in itertools.pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
-        self.head = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
+        self.head = nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
-    def forward(self, architectures: Int64[Tensor, "batch genes"]) -> Float[Tensor, " batch"]:
-        """Returns a score of each."""
-        return self.head(self.encoder(architectures))[:, 0]  # type: ignore[no-any-return]
+    def forward(self, architectures: Int64[Tensor, "batch genes"]) -> Tensor:
+        """Returns a score of each, (batch,), or several numbers, (batch, outputs)."""
+        found = self.head(self.encoder(architectures))
+        return found[:, 0] if found.shape[1] == 1 else found  # type: ignore[no-any-return]
 
 
 def train_predictor(

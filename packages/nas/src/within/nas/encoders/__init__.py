@@ -1,0 +1,1 @@
+"""Encoders: from architectures, as numbers of values of genes, to vectors."""

@@ -1,0 +1,57 @@
+"""Encoders that read an architecture as a sequence: a perceptron on the numbers, and an LSTM on tokens.
+
+The widths of the published perceptron are not public; 200, 200, 200 here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+
+class MlpEncoder(nn.Module):
+    """A perceptron on the genes as plain numbers.
+
+    Arguments:
+        genes: of an architecture.
+        widths: of the layers, each followed by ReLU.
+    """
+
+    def __init__(self, genes: int, widths: Sequence[int] = (200, 200, 200)) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise((genes, *widths)))
+        self.embedding_width = widths[-1]
+
+    def forward(self, architectures: Int64[Tensor, "batch genes"]) -> Float[Tensor, "batch width"]:
+        """Returns an embedding of each."""
+        x = architectures.to(self.layers[0].weight.dtype)  # type: ignore[arg-type]
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        return x
+
+
+class LstmEncoder(nn.Module):
+    """An LSTM over the genes as tokens; the embedding is its last state.
+
+    Arguments:
+        values: number of values of each gene; genes with equally many share a table of tokens.
+        width: of tokens and states.
+    """
+
+    def __init__(self, values: Sequence[int], width: int = 100) -> None:
+        super().__init__()
+        self.values = tuple(values)
+        self.tokens = nn.ModuleDict({str(count): nn.Embedding(count, width) for count in sorted(set(values))})
+        self.recurrent = nn.LSTM(width, width, batch_first=True)
+        self.embedding_width = width
+
+    def forward(self, architectures: Int64[Tensor, "batch genes"]) -> Float[Tensor, "batch width"]:
+        """Returns an embedding of each."""
+        columns = [self.tokens[str(count)](architectures[:, at]) for at, count in enumerate(self.values)]
+        _, (state, _) = self.recurrent(torch.stack(columns, dim=1))
+        return state[0]  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Search: which architectures to evaluate next, by chance, by evolution, by annealing, or by what a predictor says."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from within.core.errors import WithinError
 from within.nas.evaluations import Evaluations
 from within.nas.search import annealing, predictor_based, random_search, regularised_evolution
 from within.nas.search.history import History
-from within.nas.spaces import nasbench201
+from within.nas.spaces import Space, nasbench201
 from within.nas.spaces.nasbench201 import SPACE
 
 SEARCHES = {
@@ -89,9 +88,19 @@ def test_limits_hold(inner):
 
 
 def test_a_space_that_is_gone_through_ends_the_search():
-    tiny = replace(SPACE, is_network=lambda cell: cell[:4] == (1, 1, 1, 1))
-    for name in ("random", "predictor, all"):
-        assert len(SEARCHES[name](tiny, History(evaluated, 60))) == 25
+    tiny = Space("tiny", SPACE.genes[:2])
+
+    def totals(cells):
+        return [{"accuracy": float(sum(cell))} for cell in cells]
+
+    def learn(_architectures, _labels, _round):
+        return lambda cells: np.array([sum(cell) for cell in cells])
+
+    assert len(random_search.search(tiny, History(totals, 60))) == 25
+    assert len(regularised_evolution.search(tiny, History(totals, 60), population=5)) <= 25
+    assert len(annealing.search(tiny, History(totals, 60))) == 25
+    for inner in predictor_based.INNER:
+        assert len(predictor_based.search(tiny, History(totals, 60), learn, start=5, each=3, inner=inner)) <= 25
 
 
 def test_an_interrupted_search_goes_on_without_evaluating_again(tmp_path):

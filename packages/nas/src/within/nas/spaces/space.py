@@ -89,7 +89,10 @@ class Space:
             WithinError: when none is found in 10,000 tries.
         """
         for _ in range(MOST_TRIES):
-            found = tuple(int(generator.integers(len(gene.values))) for gene in self.genes)
+            found = tuple(
+                int(share * len(gene.values))
+                for gene, share in zip(self.genes, generator.random(len(self.genes)).tolist(), strict=True)
+            )
             if self.is_network(found):
                 return found
         raise WithinError(f"No network of {self.name} was found in {MOST_TRIES:,} tries")
@@ -103,9 +106,9 @@ class Space:
         free = [number for number, gene in enumerate(self.genes) if len(gene.values) > 1]
         for _ in range(MOST_TRIES):
             found = list(architecture)
-            for number in generator.choice(free, size=min(genes, len(free)), replace=False):
-                others = [value for value in range(len(self.genes[number].values)) if value != found[number]]
-                found[number] = int(generator.choice(others))
+            for number in generator.permutation(free)[:genes].tolist():
+                other = int(generator.random() * (len(self.genes[number].values) - 1))  # among those it has not
+                found[number] = other + (other >= found[number])
             if self.is_network(tuple(found)):
                 return tuple(found)
         raise WithinError(f"{list(architecture)} has no neighbour in {self.name}")

@@ -18,9 +18,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from within.core.errors import WithinError
-from within.core.train import fit
 from within.nas.losses import hinge
-from within.nas.predictor import Predictor, train_predictor
+from within.nas.predictor import Predictor, fit_architectures, train_predictor
 from within.nas.spaces import Architecture
 
 
@@ -68,11 +67,6 @@ def train_experts(
     ensemble: DynamicEnsemble,
     architectures: Sequence[Architecture],
     labels: Float[np.ndarray, "architectures experts"],
-    *,
-    epochs: int = 200,
-    batch_size: int = 512,
-    rate: float = 1e-3,
-    seed: int = 0,
     **options: Any,
 ) -> None:
     """Trains each expert on its label, in place; the gate stays as it is.
@@ -81,9 +75,7 @@ def train_experts(
         ensemble: to be trained.
         architectures: to learn from.
         labels: a column for each expert, NaN where there is none.
-        epochs, batch_size, rate: of Adam.
-        seed: of order, dropout and pairs.
-        options: further arguments of `within.core.train.fit`.
+        options: see `fit_architectures`: epochs, batch_size, rate, seed.
 
     Raises:
         WithinError: when there are more or fewer columns than experts, or one has less than two different labels.
@@ -98,10 +90,9 @@ def train_experts(
         found = values[there[:, column], column]
         if len(found) < 2 or found.min() == found.max():
             raise WithinError(f"The label of expert {column} takes fewer than two values", todo="leave it out")
-    low, high = np.nanmin(np.where(there, values, np.nan), axis=0), np.nanmax(np.where(there, values, np.nan), axis=0)
+    known = np.where(there, values, np.nan)
+    low, high = np.nanmin(known, axis=0), np.nanmax(known, axis=0)
     scaled = np.where(there, (values - low) / (high - low), 0)
-    targets = torch.tensor(np.concatenate([scaled, there], axis=1), dtype=torch.float32)
-    size = min(batch_size, len(architectures))
 
     def objective(module: Any, inputs: tuple[Tensor, ...], target: Tensor) -> dict[str, Tensor]:
         opinions = module.opinions(*inputs)
@@ -112,16 +103,7 @@ def train_experts(
             losses.append(hinge(opinions[rows, number], target[rows, number]))
         return {"loss": torch.stack(losses).sum()}
 
-    fit(
-        ensemble,
-        (torch.tensor(architectures, dtype=torch.int64), targets),
-        iterations=epochs * -(-len(architectures) // size),
-        batch_size=size,
-        objective=objective,
-        optimizer={"type": "Adam", "lr": rate},
-        seed=seed,
-        **options,
-    )
+    fit_architectures(ensemble, architectures, np.concatenate([scaled, there], axis=1), objective, **options)
 
 
 def train_ensemble(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from within.core.errors import WithinError
@@ -54,10 +55,6 @@ def train_predictor(
     labels: Float[np.ndarray, " architectures"],
     *,
     loss: str | Loss = "hinge",
-    epochs: int = 200,
-    batch_size: int = 512,
-    rate: float = 1e-3,
-    seed: int = 0,
     **options: Any,
 ) -> None:
     """Trains a predictor in place.
@@ -67,9 +64,7 @@ def train_predictor(
         architectures: to learn from.
         labels: of each, the higher the better; brought to [0, 1] for the loss "mse".
         loss: a name of `LOSSES`, or a function of scores and labels.
-        epochs, batch_size, rate: of Adam.
-        seed: of order, dropout and pairs.
-        options: further arguments of `within.core.train.fit`.
+        options: see `fit_architectures`: epochs, batch_size, rate, seed.
 
     Raises:
         WithinError: for fewer than two architectures, an unknown loss, or labels that are missing or all equal.
@@ -87,14 +82,44 @@ def train_predictor(
     if isinstance(loss, str) and loss not in LOSSES:
         raise WithinError(f"There is no loss {loss!r}", todo=f"choose one of {', '.join(LOSSES)}")
     function = LOSSES[loss] if isinstance(loss, str) else loss
-    targets = torch.tensor((values - low) / (high - low), dtype=torch.float32)
+    fit_architectures(
+        predictor,
+        architectures,
+        (values - low) / (high - low),
+        lambda module, inputs, target: {"loss": function(module(*inputs), target)},
+        **options,
+    )
+
+
+def fit_architectures(
+    module: nn.Module,
+    architectures: Sequence[Architecture],
+    targets: NDArray[np.float64],
+    objective: Callable[..., dict[str, Tensor]],
+    *,
+    epochs: int = 200,
+    batch_size: int = 512,
+    rate: float = 1e-3,
+    seed: int = 0,
+    **options: Any,
+) -> None:
+    """Trains a module in place by Adam.
+
+    Arguments:
+        module: takes architectures.
+        architectures, targets: a row of each.
+        objective: see `within.core.train.fit`.
+        epochs, batch_size, rate: of Adam.
+        seed: of order, dropout and pairs.
+        options: further arguments of `fit`.
+    """
     size = min(batch_size, len(architectures))
     fit(
-        predictor,
-        (torch.tensor(architectures, dtype=torch.int64), targets),
+        module,
+        (torch.tensor(architectures, dtype=torch.int64), torch.tensor(targets, dtype=torch.float32)),
         iterations=epochs * -(-len(architectures) // size),
         batch_size=size,
-        objective=lambda module, inputs, target: {"loss": function(module(*inputs), target)},
+        objective=objective,
         optimizer={"type": "Adam", "lr": rate},
         seed=seed,
         **options,

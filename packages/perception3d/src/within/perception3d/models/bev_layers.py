@@ -43,7 +43,8 @@ class BevConvolution(nn.Conv2d):
     ) -> None:  # fmt: skip
         around = kernel_size // 2 if padding is None else padding
         super().__init__(in_channels, out_channels, kernel_size, stride, around, groups=groups, bias=bias)
-        self.reach, self.packed = reach, None
+        self.reach = reach
+        self.register_buffer("packed", None, persistent=False)
 
     def forward(self, x: BevMap) -> Any:
         """Returns a map of the same form."""
@@ -88,11 +89,12 @@ class BevConvolution(nn.Conv2d):
 
     def pack(self) -> None:
         """Keeps the matrices, which sparse maps are multiplied with, for weights that change no more."""
-        self.packed = self.matrices.detach()
+        if self.groups == 1:
+            self.packed = self.matrices.detach()
 
     @property
     def matrices(self) -> Tensor:
-        """The weight as (offsets, in, out), laid out as BLAS takes it."""
+        """The weight of an ungrouped convolution as (offsets, in, out), laid out as BLAS takes it."""
         return self.weight.flatten(2).permute(2, 1, 0).contiguous() if self.packed is None else self.packed
 
     def _reached(self, mask: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def convolve_grouped(
     the groups.
     """
     add = GROUPED.get((weight.shape[1], len(weight) // groups))
-    if add is not None and _is_compiled(features) and not torch.is_grad_enabled():
+    if add is not None and is_compiled(features) and not torch.is_grad_enabled():
         rows = rulebook.out_rows
         found = features.new_zeros(rows, len(weight)) if bias is None else bias.repeat(rows, 1)
         columns = weight.flatten(0, 1).mT.contiguous()
@@ -103,7 +103,7 @@ def _multiply(
     source: Tensor, matrices: Tensor, bias: Tensor | None, rulebook: Rulebook, rows: int, *, back: bool
 ) -> Tensor:
     """Returns the sums of source[reads] @ matrix, and the bias; `back` reads outputs and writes inputs."""
-    if _is_compiled(source) and matrices.shape[2] <= FEW_OUTPUTS <= matrices.shape[1]:
+    if is_compiled(source) and matrices.shape[2] <= FEW_OUTPUTS <= matrices.shape[1]:
         return _by_products(source, matrices, bias, rulebook.neighbours(back))
     if rulebook.identity is None:
         found = source.new_zeros(rows, matrices.shape[2]) if bias is None else bias.repeat(rows, 1)
@@ -112,7 +112,7 @@ def _multiply(
         found = source @ own if bias is None else torch.addmm(bias, source, own)
     reads, writes = (rulebook.outputs, rulebook.inputs) if back else (rulebook.inputs, rulebook.outputs)
     each = matrices.unbind(0)
-    if not _is_compiled(source):
+    if not is_compiled(source):
         for parts in rulebook.slices:
             for k, first, last in parts:
                 taken = source.index_select(0, reads[first:last])
@@ -144,7 +144,7 @@ def _correlate(features: Tensor, gradient: Tensor, rulebook: Rulebook) -> Tensor
     found = features.new_zeros(len(rulebook.starts) - 1, features.shape[1], gradient.shape[1])
     if rulebook.identity is not None:
         torch.mm(features.mT, gradient, out=found[rulebook.identity])
-    if not _is_compiled(features):
+    if not is_compiled(features):
         for parts in rulebook.slices:
             for k, first, last in parts:
                 rows = features.index_select(0, rulebook.inputs[first:last])
@@ -163,5 +163,6 @@ def _correlate(features: Tensor, gradient: Tensor, rulebook: Rulebook) -> Tensor
     return found
 
 
-def _is_compiled(source: Tensor) -> bool:
+def is_compiled(source: Tensor) -> bool:
+    """Whether compiled functions take these rows: of a CPU, in single or double precision."""
     return source.device.type == "cpu" and source.dtype in (torch.float32, torch.float64)

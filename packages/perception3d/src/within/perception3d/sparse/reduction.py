@@ -9,6 +9,7 @@ from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from within.perception3d.sparse import rows_numba
+from within.perception3d.sparse.convolution import is_compiled
 from within.perception3d.sparse.rulebook import MOST_CELLS
 
 Sizes = tuple[int, ...]
@@ -46,7 +47,7 @@ def largest_by_row(
 ) -> Float[Tensor, "rows channels"]:
     """Returns the largest feature of each channel among those of one row."""
     found = features.new_full((count, features.shape[1]), -torch.inf)
-    if _is_compiled(features):
+    if _is_direct(features):
         rows_numba.largest(features.detach().contiguous().numpy(), rows.numpy(), found.numpy())
         return found
     return found.scatter_reduce(0, rows[:, None].expand_as(features), features, "amax")
@@ -57,13 +58,12 @@ def sum_by_row(
 ) -> Float[Tensor, "rows channels"]:
     """Returns the sum of each channel over those of one row."""
     found = features.new_zeros(count, features.shape[1])
-    if _is_compiled(features):
+    if _is_direct(features):
         rows_numba.add(features.detach().contiguous().numpy(), rows.numpy(), 0, len(rows), found.numpy())
         return found
     return found.index_add(0, rows, features)
 
 
-def _is_compiled(features: Tensor) -> bool:
-    """Whether no gradient is asked for, on a CPU."""
-    asked = torch.is_grad_enabled() and features.requires_grad
-    return features.device.type == "cpu" and features.dtype in (torch.float32, torch.float64) and not asked
+def _is_direct(features: Tensor) -> bool:
+    """Whether no gradient is asked for and compiled functions take the rows."""
+    return is_compiled(features) and not (torch.is_grad_enabled() and features.requires_grad)

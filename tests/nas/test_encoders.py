@@ -80,3 +80,18 @@ def test_embeddings_are_of_each_architecture_alone(encoder):
         assert together.shape == (9, encoder.embedding_width)
         for number in range(9):
             torch.testing.assert_close(encoder(cells[number : number + 1])[0], together[number], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("values", [[5] * 6, [2, 3, 4, 2], [7, 7]])
+def test_beginnings_read_once_are_read_as_by_torch(values):
+    encoder = LstmEncoder(values, width=9).double()
+    generator = torch.Generator().manual_seed(0)
+    cells = torch.stack([torch.randint(0, count, (60,), generator=generator) for count in values], dim=1)
+    tokens = torch.stack([encoder.tokens[str(count)](cells[:, at]) for at, count in enumerate(values)], dim=1)
+    torch.testing.assert_close(encoder(cells), encoder.recurrent(tokens)[1][0][0])
+    encoder(cells).square().sum().backward()
+    found = {name: each.grad.clone() for name, each in encoder.named_parameters()}
+    encoder.zero_grad()
+    encoder.recurrent(tokens)[1][0][0].square().sum().backward()
+    for name, each in encoder.named_parameters():
+        torch.testing.assert_close(found[name], each.grad)

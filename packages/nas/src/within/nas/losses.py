@@ -19,16 +19,28 @@ from torch import Tensor
 
 MARGIN = 0.1
 PAIRS_OF_EACH = 4.0
+DRAWS = 2
 
 
 def pairs(labels: Float[Tensor, " batch"], threshold: float = 0.0) -> Int64[Tensor, "2 pairs"]:
     """Returns pairs i < j whose labels differ by more than a threshold; at most four times the batch, drawn evenly."""
-    first, second = torch.triu_indices(len(labels), len(labels), 1, device=labels.device)
-    apart = ((labels[first] - labels[second]).abs() > threshold).nonzero()[:, 0]
-    most = int(PAIRS_OF_EACH * len(labels))
-    if len(apart) > most:
-        apart = apart[torch.randperm(len(apart), device=labels.device)[:most]]
-    return torch.stack([first[apart], second[apart]])
+    count, most = len(labels), int(PAIRS_OF_EACH * len(labels))
+    if count * (count - 1) > 2 * DRAWS * most:  # drawing is faster than listing; what repeats or ties is dropped
+        drawn = torch.randint(count, (2, DRAWS * most), device=labels.device)
+        codes = (drawn.amin(0) * count + drawn.amax(0)).unique()
+        found = _apart(codes[torch.randperm(len(codes), device=labels.device)], labels, threshold)
+        if found.shape[1] >= most:
+            return found[:, :most]
+    first, second = torch.triu_indices(count, count, 1, device=labels.device)
+    found = _apart(first * count + second, labels, threshold)
+    if found.shape[1] > most:
+        found = found[:, torch.randperm(found.shape[1], device=labels.device)[:most]]
+    return found
+
+
+def _apart(codes: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    first, second = codes // len(labels), codes % len(labels)
+    return torch.stack([first, second])[:, (labels[first] - labels[second]).abs() > threshold]
 
 
 def mse(scores: Float[Tensor, " batch"], labels: Float[Tensor, " batch"]) -> Tensor:

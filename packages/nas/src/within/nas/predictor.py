@@ -120,7 +120,7 @@ def fit_architectures(
         iterations=epochs * -(-len(architectures) // size),
         batch_size=size,
         objective=objective,
-        optimizer={"type": "Adam", "lr": rate},
+        optimizer={"type": "Adam", "lr": rate, "fused": True},
         seed=seed,
         **options,
     )

@@ -21,7 +21,7 @@ NEAR = {"LSTM": 0.03, "GATES": 0.02}
 def run(full: bool = False) -> BenchResult:
     """See the module."""
     started = time.perf_counter()
-    found = study("gates-tau", tuple(ENCODERS), ("hinge",), full=full)
+    found = study(tuple(ENCODERS), ("hinge",), full=full)
     taus = {name: means(found, encoder=name) for name in ENCODERS}
     missed = []
     for name, published in PUBLISHED.items():

@@ -37,6 +37,7 @@ SHARES = (0.01, 0.05, 0.1, 0.5, 1.0)
 SEEDS = (0, 1, 2)
 STORED = (0.5, 1.0)  # shares whose networks are kept in the repository, as training them takes long
 BITS = 8
+RUNS = Path("runs") / "benchmarks" / "nasbench201"  # what `full` has trained; delete it to train anew
 ENCODERS: Mapping[str, Any] = {
     "MLP": functools.partial(MlpEncoder, 6),
     "LSTM": functools.partial(LstmEncoder, (5,) * 6),
@@ -129,15 +130,15 @@ def jobs(
 
 
 def study(
-    name: str, encoders: Sequence[str], losses: Sequence[str], *, full: bool, workers: int = 2
+    encoders: Sequence[str], losses: Sequence[str], seeds: Sequence[int] = SEEDS, *, full: bool, workers: int = 2
 ) -> list[dict[str, Any]]:
     """Returns the jobs with their taus: all trained anew with `full`, otherwise those of the long shares from files."""
-    folder = benchmark_folder() / "artefacts" / name
-    everything = jobs(encoders, losses, SHARES, SEEDS, folder)
-    made_by = f"within bench {name} --full"
+    folder = benchmark_folder() / "artefacts" / "nasbench201"
+    everything = jobs(encoders, losses, SHARES, seeds, folder)
+    made_by = f"within bench {'gates' if losses == ('hinge',) else 'losses'}-tau --full"
     kept = [] if full else [{**each, "made_by": made_by} for each in everything if "keep" in each]
     to_train = [each for each in everything if full or "keep" not in each]
-    runs = Path("runs") / "benchmarks" / f"{name}.jsonl" if full else None
+    runs = RUNS / "predictors.jsonl" if full else None
     found = parallel.map(job, to_train, workers=workers, results=runs, description="Training predictors", key=_key)
     measured = [again(each) for each in kept]
     return [{**each, **figures} for each, figures in zip([*to_train, *kept], [*found, *measured], strict=True)]

@@ -11,6 +11,8 @@ from within.core.errors import WithinError
 from within.nas.evaluations import Evaluations
 from within.nas.search import annealing, predictor_based, random_search, regularised_evolution
 from within.nas.search.history import History
+from within.nas.search.inner import INNER
+from within.nas.search.limits import Limit, Limits
 from within.nas.spaces import Space, nasbench201
 from within.nas.spaces.nasbench201 import SPACE
 
@@ -22,7 +24,7 @@ SEARCHES = {
         f"predictor, {inner}": lambda space, history, inner=inner, **given: predictor_based.search(
             space, history, oracle, inner=inner, each=5, **given
         )
-        for inner in predictor_based.INNER
+        for inner in INNER
     },
 }
 
@@ -30,6 +32,10 @@ SEARCHES = {
 def accuracy(cell):
     """Stands for an accuracy."""
     return sum((1, 2, 5, 7, 3)[op] * weight for op, weight in zip(cell, (3, 1, 4, 1, 5, 9), strict=True))
+
+
+def parameters(cells):
+    return np.array([float(nasbench201.parameters(cell)) for cell in cells])
 
 
 def evaluated(cells):
@@ -76,12 +82,12 @@ def test_a_perfect_predictor_finds_the_best_at_once():
     assert history.best_so_far("accuracy")[-1] == max(map(accuracy, SPACE.all()))
 
 
-@pytest.mark.parametrize("inner", predictor_based.INNER)
+@pytest.mark.parametrize("inner", INNER)
 def test_limits_hold(inner):
     limit = 400_000
     history = predictor_based.search(
         SPACE, History(evaluated, 40), oracle, inner=inner, each=5,
-        allowed=lambda cell: nasbench201.parameters(cell) <= limit,
+        limits=Limits(SPACE, [Limit("parameters", limit, parameters)]),
     )  # fmt: skip
     assert len(history) == 40
     assert history.values("parameters").max() <= limit
@@ -99,7 +105,7 @@ def test_a_space_that_is_gone_through_ends_the_search():
     assert len(random_search.search(tiny, History(totals, 60))) == 25
     assert len(regularised_evolution.search(tiny, History(totals, 60), population=5)) <= 25
     assert len(annealing.search(tiny, History(totals, 60))) == 25
-    for inner in predictor_based.INNER:
+    for inner in INNER:
         assert len(predictor_based.search(tiny, History(totals, 60), learn, start=5, each=3, inner=inner)) <= 25
 
 

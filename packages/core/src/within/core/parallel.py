@@ -79,6 +79,7 @@ def map(
     description: str = "Working",
     key: Callable[[Item], str] | None = None,
     fail_fast: bool = False,
+    finished: Callable[[Item, Any], None] | None = None,
 ) -> list[Result]:
     """Returns `[function(item) for item in items]`, in the order of the items, computed in parallel.
 
@@ -97,6 +98,7 @@ def map(
         description: the label of the progress bar.
         key: what identifies an item in `results`; its JSON form by default. Items of equal keys are computed once.
         fail_fast: stop at the first item that fails. By default the others finish first.
+        finished: is called here with each item that was computed and its result, as soon as it is there.
 
     Raises:
         ItemsFailed: when the function raised on some item or its process died.
@@ -136,6 +138,8 @@ def map(
                         )
                     except (TypeError, ValueError) as reason:
                         error = f"The result cannot be written as JSON: {reason}"
+                if error is None and finished is not None:
+                    finished(tasks[index], outputs[keys[index]])
                 if error is not None:
                     failures.append(Failure(index, repr(tasks[index])[:200], error, trace))
                     if fail_fast:

@@ -59,10 +59,14 @@ class History:
                 self.store.add(architecture, found)
             self._known[architecture] = dict(found)
         for architecture in new:
-            self._rows[architecture] = len(self.architectures)
-            self.architectures.append(architecture)
-            self.objectives.append(self._known[architecture])
+            self.add(architecture, self._known[architecture])
         return [self.objectives[self._rows[each]] for each in architectures if each in self._rows]
+
+    def add(self, architecture: Architecture, objectives: Objectives) -> None:
+        """Adds what was evaluated elsewhere."""
+        self._rows[architecture] = len(self.architectures)
+        self.architectures.append(architecture)
+        self.objectives.append(objectives)
 
     def values(self, name: str) -> Float[np.ndarray, " evaluated"]:
         """Returns one objective of all, in order."""

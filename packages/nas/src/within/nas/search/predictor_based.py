@@ -2,29 +2,32 @@
 
     random ones -> evaluate -> train -> inner search on scores -> evaluate its best -> train -> ...
 
-Ning et al.: GATES, ECCV 2020, section 3.4. The inner search sees scores alone, which cost no query: the best of many
-random architectures, evolution of scores, or all architectures where the space is small.
+Ning et al.: GATES, ECCV 2020, section 3.4. The inner search sees scores alone, which cost no query; see
+`within.nas.search.inner`. With further objectives a predictor of each is learned, and those are evaluated next that
+none other is foretold to beat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from numpy.random import Generator
 
 from within.core.errors import WithinError
+from within.nas.linear_cost import LinearCost
 from within.nas.search.history import History
+from within.nas.search.inner import INNER, Inner
+from within.nas.search.limits import Limits
+from within.nas.search.pareto import best_first
 from within.nas.search.random_search import drawn
 from within.nas.spaces import Architecture, Space
 
 Score = Callable[[Sequence[Architecture]], Float[np.ndarray, " architectures"]]
 Learn = Callable[[Sequence[Architecture], Float[np.ndarray, " architectures"], int], Score]
-Inner = Literal["random", "evolution", "all"]
-INNER = ("random", "evolution", "all")
-POPULATION, PARENTS, STEPS, CHILDREN = 20, 5, 50, 20
+
+SPREAD = 10  # candidates by each weighing of the objectives, for each one that is evaluated
+WEIGHINGS = 5
 
 
 def search(
@@ -33,12 +36,13 @@ def search(
     learn: Learn,
     *,
     objective: str = "accuracy",
+    further: Mapping[str, int] = {},
     start: int = 20,
     each: int = 10,
     inner: Inner = "random",
     looked_at: int = 500,
     first: Score | None = None,
-    allowed: Callable[[Architecture], bool] = lambda _: True,
+    limits: Limits | None = None,
     seed: int = 0,
 ) -> History:
     """Evaluates what the predictor ranks first until no queries are left, or nothing new is found.
@@ -48,12 +52,13 @@ def search(
         history: what is evaluated is added to it.
         learn: gives a score function, of architectures, their objective, and the number of the round.
         objective: to be high.
+        further: objectives beside it: 1 to be high, -1 to be low; foretold by a linear model of the genes.
         start: architectures evaluated before anything is learned.
         each: architectures evaluated in a round.
-        inner: how the highest score is looked for.
+        inner: how the highest score is looked for; a name of `within.nas.search.inner.INNER`.
         looked_at: random architectures for each one that is picked, for the inner search "random".
         first: a score to begin with, such as a cheap label; otherwise the first ones are random.
-        allowed: hard limits; what is not allowed is never evaluated.
+        limits: of costs; what is known or foretold to be above them is never evaluated.
         seed: of everything random.
 
     Raises:
@@ -62,23 +67,21 @@ def search(
     if inner not in INNER:
         raise WithinError(f"There is no inner search {inner!r}", todo=f"choose one of {', '.join(INNER)}")
     generator = np.random.default_rng(seed)
-    everything = [found for found in space.all() if allowed(found)] if inner == "all" else None
-
-    def candidates(score: Score, count: int) -> list[Architecture]:
-        if everything is not None:
-            return _highest(score, [found for found in everything if found not in history], count)
-        if inner == "random":
-            return _highest(score, drawn(space, history, generator, looked_at * count, allowed), count)
-        return _evolved(space, history, allowed, score, generator, count)
-
-    if first is not None:
-        history.ask(candidates(first, min(start, history.left)))
-    else:
-        history.ask(drawn(space, history, generator, min(start, history.left), allowed))
+    limits = limits or Limits(space, ())
+    candidates = INNER[inner](space, history, limits.allowed, generator, looked_at)
+    begin = min(start, history.left)
+    history.ask(
+        candidates(first, begin) if first is not None else drawn(space, history, generator, begin, limits.allowed)
+    )
     number = 0
-    while history.left > 0:
+    while history.left > 0 and len(history):
+        limits.learn(history)
+        count = min(each, history.left)
         score = learn(history.architectures, history.values(objective), number)
-        picked = candidates(score, min(each, history.left))
+        if further:
+            picked = _beside(space, history, score, further, candidates, count)
+        else:
+            picked = candidates(score, count)
         if not picked:
             break
         history.ask(picked)
@@ -86,31 +89,38 @@ def search(
     return history
 
 
-def _highest(score: Score, architectures: Sequence[Architecture], count: int) -> list[Architecture]:
-    if not architectures:
-        return []
-    order = np.argsort(-score(architectures), kind="stable")
-    return [architectures[row] for row in order[:count]]
-
-
-def _evolved(
+def _beside(
     space: Space,
     history: History,
-    allowed: Callable[[Architecture], bool],
     score: Score,
-    generator: Generator,
+    further: Mapping[str, int],
+    candidates: Callable[[Score, int], list[Architecture]],
     count: int,
 ) -> list[Architecture]:
-    """Returns the best that evolution of scores finds, beginning at the best evaluated ones and random ones."""
-    living = [*history.architectures[-POPULATION:], *drawn(space, history, generator, POPULATION, allowed)]
-    seen: dict[Architecture, float] = dict(zip(living, score(living).tolist(), strict=True))
-    for _ in range(STEPS):
-        parents = sorted(seen, key=lambda each: -seen[each])[:PARENTS]
-        children: Iterable[Architecture] = {
-            space.mutated(parents[int(generator.integers(len(parents)))], generator) for _ in range(CHILDREN)
-        }
-        new = [child for child in sorted(children) if child not in seen and allowed(child)]
-        if new:
-            seen.update(zip(new, score(new).tolist(), strict=True))
-    fresh = [each for each in seen if each not in history]
-    return sorted(fresh, key=lambda each: -seen[each])[:count]
+    """Returns candidates that others are not foretold to beat, the least crowded first.
+
+    Candidates are the best by sums of objectives, in units of their range, with several weights.
+    """
+    costs = {name: _linear(space, history, name) for name in further}
+
+    def foretold(architectures: Sequence[Architecture]) -> Float[np.ndarray, "architectures objectives"]:
+        columns = [score(architectures), *(sign * costs[name](architectures) for name, sign in further.items())]
+        return np.stack(columns, axis=1)
+
+    known = foretold(history.architectures)
+    scale = np.ptp(known, axis=0)
+    scale[scale == 0] = 1
+    pool: dict[Architecture, None] = {}
+    for share in np.linspace(0, 1, WEIGHINGS):
+        weights = np.array([1 - share, *[share / len(further)] * len(further)]) / scale
+        found = candidates(lambda architectures, weights=weights: foretold(architectures) @ weights, SPREAD * count)
+        pool.update(dict.fromkeys(found))
+    everything = list(pool)
+    return [everything[row] for row in best_first(foretold(everything))[:count]] if everything else []
+
+
+def _linear(space: Space, history: History, name: str) -> Score:
+    values = history.values(name)
+    if len(values) < 3:
+        return lambda architectures: np.zeros(len(architectures))
+    return LinearCost(space, history.architectures, values)

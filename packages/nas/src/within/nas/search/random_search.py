@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.random import Generator
 
 from within.nas.search.history import History
+from within.nas.search.limits import Allowed, Limits, everything_allowed
 from within.nas.spaces import Architecture, Space
 
+AT_ONCE = 64  # evaluated together, so that several workers have something to do
 
-def search(space: Space, history: History, *, seed: int = 0) -> History:
+
+def search(space: Space, history: History, *, limits: Limits | None = None, seed: int = 0) -> History:
     """Evaluates random architectures until no queries are left, or no new architecture is found.
 
     Arguments:
         space: to draw from.
         history: what is evaluated is added to it.
+        limits: of costs.
         seed: of the drawing.
     """
     generator = np.random.default_rng(seed)
+    limits = limits or Limits(space, ())
     while history.left > 0:
-        found = drawn(space, history, generator, 1)
+        found = drawn(space, history, generator, min(AT_ONCE, history.left), limits.allowed)
         if not found:
             break
         history.ask(found)
+        limits.learn(history)
     return history
 
 
@@ -33,14 +37,15 @@ def drawn(
     history: History,
     generator: Generator,
     count: int,
-    allowed: Callable[[Architecture], bool] = lambda _: True,
+    allowed: Allowed = everything_allowed,
 ) -> list[Architecture]:
     """Returns up to so many different random architectures that were not evaluated and are allowed."""
     found: dict[Architecture, None] = {}
-    for _ in range(20 * count + 10_000):
-        if len(found) == count:
-            break
-        candidate = space.random(generator)
-        if candidate not in history and allowed(candidate):
-            found[candidate] = None
+    left = 20 * count + 10_000
+    while len(found) < count and left > 0:
+        tried = [space.random(generator) for _ in range(min(count - len(found), left))]
+        left -= len(tried)
+        new = [each for each in dict.fromkeys(tried) if each not in history and each not in found]
+        if new:
+            found.update((each, None) for each, fine in zip(new, allowed(new).tolist(), strict=True) if fine)
     return list(found)

@@ -13,12 +13,13 @@ VERSION = 1
 MARK = b"within.nas.table"
 
 
-def read_columns(path: str | Path, expected: Sequence[str] = ()) -> Any:
+def read_columns(path: str | Path, expected: Sequence[str] = (), texts: Sequence[str] = ()) -> Any:
     """Returns the `pyarrow.Table` of a file.
 
     Arguments:
         path: of a file of comma-separated values when its name ends in .csv, of a parquet file otherwise.
         expected: columns that must be there.
+        texts: those of them that are texts, even where they look like numbers.
 
     Raises:
         WithinError: when the file is missing, empty, no such file or of a newer version, or columns are missing.
@@ -31,7 +32,11 @@ def read_columns(path: str | Path, expected: Sequence[str] = ()) -> Any:
         raise WithinError("The table is not there", where=str(path))
     separated = Path(path).suffix == ".csv"
     try:
-        found = (pyarrow.csv.read_csv if separated else pyarrow.parquet.read_table)(str(path))
+        if separated:
+            options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(texts, pyarrow.string()))
+            found = pyarrow.csv.read_csv(path, convert_options=options)
+        else:
+            found = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
         kind = "table of comma-separated values" if separated else "parquet file"
         raise WithinError(f"The file is no {kind}: {error}", where=str(path)) from error

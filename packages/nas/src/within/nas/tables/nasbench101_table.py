@@ -118,10 +118,13 @@ def _row(record: bytes, where: str) -> Row:
         matrix = np.array([int(digit) for digit in adjacency]).reshape(vertices, vertices)
         parameters, evaluations = read_metrics(base64.b64decode(message, validate=True))
         _, half, final = evaluations
-    except (ValueError, TypeError, binascii.Error) as error:
+        names, epochs = operations.split(","), int(epochs)
+        if (names[0], names[-1]) != ("input", "output"):
+            raise ValueError("the operations are not from input to output")
+    except (ValueError, TypeError, AttributeError, binascii.Error) as error:
         raise WithinError(f"The record is no training of NAS-Bench-101: {error}", where=where) from error
     try:
-        architecture = nasbench101.from_matrix(matrix, operations.split(","))
+        architecture = nasbench101.from_matrix(matrix, names)
     except WithinError as error:
         raise WithinError(error.what, where=where, todo=error.todo) from error
-    return Row(str(module), int(epochs), architecture, parameters, half, final)
+    return Row(str(module), epochs, architecture, parameters, half, final)

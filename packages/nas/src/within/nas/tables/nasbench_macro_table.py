@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from within.nas.spaces import nasbench_macro
-from within.nas.tables.columns import read_columns
-from within.nas.tables.table import Table, table_of
+from within.nas.tables.table import Table, read_texts
 
 
 def read(path: str | Path) -> Table:
@@ -18,6 +17,4 @@ def read(path: str | Path) -> Table:
         WithinError: when the file is missing or no table, columns are missing, or an architecture is unknown or occurs
             twice.
     """
-    columns = read_columns(path, ["arch"])
-    architectures = [nasbench_macro.from_text(text) for text in columns.column("arch").to_pylist()]
-    return table_of(columns, nasbench_macro.SPACE, architectures, str(path))
+    return read_texts(path, nasbench_macro.SPACE, "arch", nasbench_macro.from_text)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from within.core.errors import WithinError
 from within.nas.spaces import Architecture, Space
-from within.nas.tables.columns import read_columns
-from within.nas.tables.table import Table, read_parquet, table_of
+from within.nas.tables.table import Table, read_parquet, read_texts
 
 
 def read_own(
@@ -39,5 +38,4 @@ def read_own(
     if text is None or from_text is None:
         names = [gene.name for gene in space.genes] if genes is None else genes
         return read_parquet(path, space, names, values=values)
-    columns = read_columns(path, [text])
-    return table_of(columns, space, [from_text(str(each)) for each in columns.column(text).to_pylist()], str(path))
+    return read_texts(path, space, text, from_text)

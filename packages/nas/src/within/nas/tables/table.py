@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from within.core.errors import WithinError
-from within.nas.spaces import Architecture, Gene, Space
+from within.nas.spaces import Architecture, Space
 from within.nas.tables.columns import read_columns
 
 
@@ -100,13 +100,41 @@ def read_parquet(
         WithinError: when the file is missing or no table, columns are missing, or an architecture is unknown or occurs
             twice.
     """
+    if len(genes) != len(space.genes):
+        raise WithinError(f"{space.name} has {len(space.genes)} genes, not {len(genes)}", where=str(path))
     found = read_columns(path, (*genes, *([order] if order else [])))
     if order:
         found = found.sort_by(order)
-    numbers = [found.column(name).to_numpy().tolist() for name in genes]
-    if values:
-        numbers = [_numbers(each, gene, str(path)) for each, gene in zip(numbers, space.genes, strict=True)]
+    numbers = [
+        _numbers(found.column(name).to_numpy().tolist(), name, gene.values if values else None, str(path))
+        for name, gene in zip(genes, space.genes, strict=True)
+    ]
     return table_of(found, space, list(zip(*numbers, strict=True)), str(path), repeated=repeated)
+
+
+def read_texts(
+    path: str | Path, space: Space, text: str, from_text: Callable[[str], Architecture], *, repeated: bool = False
+) -> Table:
+    """Returns the table of a file whose architectures are texts in one column.
+
+    Arguments:
+        path: of the file.
+        space: of its architectures.
+        text: the column.
+        from_text: reads a text.
+        repeated: see `table_of`.
+
+    Raises:
+        WithinError: as `read_parquet`.
+    """
+    found = read_columns(path, [text], [text])
+    architectures = []
+    for row, each in enumerate(found.column(text).to_pylist()):
+        try:
+            architectures.append(from_text(str(each)))
+        except WithinError as error:
+            raise WithinError(error.what, where=f"{path}, row {row}", todo=error.todo) from error
+    return table_of(found, space, architectures, str(path), repeated=repeated)
 
 
 def table_of(
@@ -147,16 +175,16 @@ def table_of(
     return Table(space, tuple(seen), numbers, where)
 
 
-def _numbers(values: Sequence[Any], gene: Gene, where: str) -> list[int]:
-    known = {value: number for number, value in enumerate(gene.values)}
-    for row, value in enumerate(values):
-        if value not in known:
-            raise WithinError(
-                f"{gene.name} is {value}",
-                where=f"{where}, row {row}",
-                todo=f"give one of {', '.join(map(str, gene.values))}",
-            )
-    return [known[value] for value in values]
+def _numbers(column: Sequence[Any], name: str, values: tuple[str | int, ...] | None, where: str) -> list[int]:
+    """Returns the numbers of a column's values, or the column itself if these are whole numbers."""
+    known = None if values is None else {value: number for number, value in enumerate(values)}
+    for row, value in enumerate(column):
+        if known is None and not (isinstance(value, (int, float)) and float(value).is_integer()):
+            raise WithinError(f"{name} is {value}, which is no whole number", where=f"{where}, row {row}")
+        if known is not None and value not in known:
+            todo = f"give one of {', '.join(map(str, known))}"
+            raise WithinError(f"{name} is {value}", where=f"{where}, row {row}", todo=todo)
+    return list(map(int, column)) if known is None else [known[value] for value in column]
 
 
 def _means(values: NDArray[np.float64], rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from within.nas.spaces import transnasbench101
-from within.nas.tables.columns import read_columns
-from within.nas.tables.table import Table, table_of
+from within.nas.tables.table import Table, read_texts
 
 
 def read(path: str | Path) -> Table:
@@ -19,6 +18,4 @@ def read(path: str | Path) -> Table:
         WithinError: when the file is missing or no table, columns are missing, or an architecture is unknown or occurs
             twice.
     """
-    columns = read_columns(path, ["net"])
-    architectures = [transnasbench101.from_text(text) for text in columns.column("net").to_pylist()]
-    return table_of(columns, transnasbench101.SPACE, architectures, str(path))
+    return read_texts(path, transnasbench101.SPACE, "net", transnasbench101.from_text)

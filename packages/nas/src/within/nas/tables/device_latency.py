@@ -6,6 +6,8 @@ al.: HAQ, CVPR 2019.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +127,7 @@ def read_bits(path: str | Path) -> BitLatency:
     try:
         with np.load(path, allow_pickle=False) as archive:
             layers = np.asarray(archive["latency"], dtype=np.float64)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise WithinError(f"The file is no table of latencies by bits: {error}", where=str(path)) from error
     if layers.ndim != 3 or not np.isfinite(layers).all() or (layers < 0).any():
         raise WithinError(

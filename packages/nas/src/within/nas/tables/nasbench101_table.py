@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import base64
 import binascii
+import functools
 import json
 import math
 from dataclasses import dataclass
@@ -114,17 +115,20 @@ def _means(epochs: int, rows: np.ndarray, numbers: np.ndarray, count: int) -> di
 def _row(record: bytes, where: str) -> Row:
     try:
         module, epochs, adjacency, operations, message = json.loads(record)
-        vertices = math.isqrt(len(adjacency))
-        matrix = np.array([int(digit) for digit in adjacency]).reshape(vertices, vertices)
+        architecture = _architecture(adjacency, operations)
         parameters, evaluations = read_metrics(base64.b64decode(message, validate=True))
         _, half, final = evaluations
-        names, epochs = operations.split(","), int(epochs)
-        if (names[0], names[-1]) != ("input", "output"):
-            raise ValueError("the operations are not from input to output")
+        return Row(str(module), int(epochs), architecture, parameters, half, final)
     except (ValueError, TypeError, AttributeError, binascii.Error) as error:
         raise WithinError(f"The record is no training of NAS-Bench-101: {error}", where=where) from error
-    try:
-        architecture = nasbench101.from_matrix(matrix, names)
     except WithinError as error:
         raise WithinError(error.what, where=where, todo=error.todo) from error
-    return Row(str(module), epochs, architecture, parameters, half, final)
+
+
+@functools.lru_cache(maxsize=4096)  # runs of one architecture are near each other
+def _architecture(adjacency: str, operations: str) -> Architecture:
+    vertices, names = math.isqrt(len(adjacency)), operations.split(",")
+    matrix = np.array([int(digit) for digit in adjacency]).reshape(vertices, vertices)
+    if (names[0], names[-1]) != ("input", "output"):
+        raise ValueError("the operations are not from input to output")
+    return nasbench101.from_matrix(matrix, names)

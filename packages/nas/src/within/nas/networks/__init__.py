@@ -1,0 +1,1 @@
+"""Networks of a space's architectures, to be trained."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,26 +23,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from within.core.errors import WithinError
-
-
-@dataclass(frozen=True)
-class CellGenes:
-    """Where an architecture's genes describe a cell.
-
-    Attributes:
-        operations: for each inner node, the gene of each slot's operation.
-        inputs: for each inner node, the gene of each slot's input: the number of a node, the cell's inputs first.
-    """
-
-    operations: tuple[tuple[int, ...], ...]
-    inputs: tuple[tuple[int, ...], ...]
+from within.nas.encoders.cell_genes import CellGenes
 
 
 class GatesMultiEdgeEncoder(nn.Module):
     """See the module.
 
     Arguments:
-        cells: each with equally many nodes, and each node with equally many slots.
+        cells: where their genes are; of one shape.
         operations: values of an operation's gene.
         none: the value that carries nothing, if there is one.
         cell_inputs: nodes before the first inner one.
@@ -53,7 +40,7 @@ class GatesMultiEdgeEncoder(nn.Module):
         add_slots: add what comes in at the slots instead of taking the mean.
 
     Raises:
-        WithinError: when cells have different shapes, or operations and inputs do.
+        WithinError: when there are no cells, or of different shapes.
     """
 
     def __init__(
@@ -71,14 +58,13 @@ class GatesMultiEdgeEncoder(nn.Module):
         add_slots: bool = False,
     ) -> None:
         super().__init__()
-        shapes = {(len(rows), *map(len, rows)) for cell in cells for rows in (cell.operations, cell.inputs)}
-        if len(shapes) != 1 or len(set(next(iter(shapes))[1:])) != 1:
+        if len({cell.shape for cell in cells}) != 1:
             raise WithinError(
-                "Cells have different numbers of nodes, or nodes of slots, or slots without an operation or input",
-                where=str(list(cells)),
-                todo="give every slot of every node a gene for its operation and one for its input",
+                f"{len(cells)} cells, which are none or have different numbers of nodes or slots",
+                where=", ".join(f"{nodes} nodes of {slots} slots" for nodes, slots in (cell.shape for cell in cells)),
+                todo="give cells of one shape",
             )
-        inner = len(cells[0].operations)
+        inner, _ = cells[0].shape
         self.cell_inputs, self.nodes = cell_inputs, cell_inputs + inner
         self.none, self.residual, self.add_slots = none, residual, add_slots
         self.embedding_width = len(cells) * widths[-1]

@@ -35,3 +35,15 @@ class CellGenes:
     def shape(self) -> tuple[int, int]:
         """Inner nodes, and slots of each."""
         return len(self.operations), len(self.operations[0])
+
+
+def interleaved(nodes: int, slots: int = 2, first: int = 0) -> CellGenes:
+    """Returns the cell whose genes are, for each node and slot, operation and input, one after the other.
+
+    Arguments:
+        nodes: inner ones.
+        slots: of each.
+        first: gene of the cell.
+    """
+    genes = [[first + 2 * (node * slots + slot) for slot in range(slots)] for node in range(nodes)]
+    return CellGenes(tuple(map(tuple, genes)), tuple(tuple(gene + 1 for gene in node) for node in genes))

@@ -19,6 +19,7 @@ from within.nas.encoders.gcn import GcnEdgeEncoder
 from within.nas.encoders.gcn_node import GcnNodeEncoder
 from within.nas.encoders.sequence import LstmEncoder, MlpEncoder
 from within.nas.encoders.ta_gates_edge import TaGatesEdgeEncoder
+from within.nas.encoders.ta_gates_node import TaGatesNodeEncoder
 from within.nas.spaces import Space, nasbench101, nasbench201
 
 
@@ -73,6 +74,7 @@ ENCODERS: Mapping[str, Mapping[str, Variant]] = MappingProxyType(
             "gcn": Variant(GcnNodeEncoder, _VERTICES),
             "gcn_global": Variant(GcnNodeEncoder, {**_VERTICES, "global_node": True}),
             "gates": Variant(GatesNodeEncoder, _VERTICES),
+            "ta_gates": Variant(TaGatesNodeEncoder, {**_VERTICES, "parametrised": (0, 1)}),
         },
         # genes: for each node operation, input, operation, input; the normal cell before the reduction cell
         "nasnet_cell": _multi_edge((interleaved(7),), operations=4),

@@ -75,11 +75,11 @@ class TaGatesEdgeEncoder(nn.Module):
         self.start = nn.Linear(node_width, start_width)
         self.transforms, self.gates = _flow(start_width, widths, operation_width)
         if time_steps > 1:
-            self.conversion = _perceptron((widths[-1], *conversion_widths))
+            self.conversion = perceptron((widths[-1], *conversion_widths))
             self.backward_transforms, self.backward_gates = _flow(
                 conversion_widths[-1], backward_widths, operation_width
             )
-            self.update = _perceptron(
+            self.update = perceptron(
                 (operation_width + widths[-1] + backward_widths[-1], *update_widths, operation_width)
             )
         begins, ends = torch.tensor(edges).T
@@ -150,7 +150,8 @@ def _flow(start: int, widths: Sequence[int], operation_width: int) -> tuple[nn.M
     return transforms, nn.ModuleList(nn.Linear(operation_width, width) for width in widths)
 
 
-def _perceptron(widths: Sequence[int]) -> nn.Sequential:
+def perceptron(widths: Sequence[int]) -> nn.Sequential:
+    """Returns linear layers with ReLU between them."""
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]

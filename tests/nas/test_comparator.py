@@ -87,7 +87,7 @@ def test_an_order_is_learned(cells, loss, pairing):
     """Of parameters in live operations, on cells that were not seen."""
     architectures, labels = cells
     model = comparator(pairing=pairing)
-    train_comparator(model, architectures[:100], labels[:100], loss=loss, epochs=100, batch_size=50)
+    train_comparator(model, architectures[:100], labels[:100], loss=loss, epochs=50, batch_size=50)
     found = scores(model, architectures[100:], segment=10)
     assert kendalltau(found, labels[100:])[0] > 0.7
     assert np.array_equal(found, scores(model, architectures[100:], segment=10))

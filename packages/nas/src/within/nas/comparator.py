@@ -77,7 +77,7 @@ class Comparator(nn.Module):
     def compared(self, first: Float[Tensor, "batch width"], second: Float[Tensor, "batch width"]) -> Tensor:
         """Returns f, (batch,), of embeddings."""
         beside = second if self.pairing == "concatenated" else second - first
-        return self.head(torch.cat([first, beside], dim=1))[:, 0]  # type: ignore[no-any-return]
+        return self.head(torch.cat([first, beside], dim=1))[:, 0]
 
     def probability(self, first: Float[Tensor, "batch width"], second: Float[Tensor, "batch width"]) -> Tensor:
         """Returns the probability that the second is better, (batch,), of embeddings."""
@@ -159,7 +159,7 @@ def ranked(
         def better(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
             rows = zip(torch.from_numpy(first).split(PAIRS), torch.from_numpy(second).split(PAIRS), strict=True)
             found = [comparator.probability(embedded[one], embedded[two]) for one, two in rows]
-            return torch.cat(found).double().numpy()  # type: ignore[no-any-return]
+            return torch.cat(found).double().numpy()
 
         order = quicksort(len(architectures), better, seed=seed, segment=segment)
     comparator.train(was_training)
@@ -175,8 +175,7 @@ def scores(
 ) -> Float[np.ndarray, " architectures"]:
     """Returns the mean place of each, over the orders of several seeds: the higher the better."""
     places = [np.argsort(ranked(comparator, architectures, seed=seed, segment=segment)) for seed in seeds]
-    found: Float[np.ndarray, " architectures"] = np.mean(places, axis=0, dtype=np.float64)
-    return found
+    return np.stack(places).mean(axis=0, dtype=np.float64)
 
 
 def quicksort(count: int, better: Compare, *, seed: int = 0, segment: int = SEGMENT) -> NDArray[np.int64]:

@@ -76,7 +76,7 @@ class GatesMultiEdgeEncoder(nn.Module):
         self.transforms = nn.ModuleList(nn.Linear(before, after, bias=False) for before, after in sizes)
         self.gates = nn.ModuleList(nn.Linear(operation_width, width) for width in widths)
         for transform in self.transforms:
-            bound = transform.out_features**-0.5  # type: ignore[union-attr,operator]
+            bound = transform.out_features**-0.5  # type: ignore[operator]
             nn.init.uniform_(transform.weight, -bound, bound)  # type: ignore[arg-type]
         self.register_buffer("kind_genes", torch.tensor([cell.operations for cell in cells]), persistent=False)
         self.register_buffer("input_genes", torch.tensor([cell.inputs for cell in cells]), persistent=False)

@@ -84,7 +84,7 @@ class GcnNodeEncoder(nn.Module):
             there = F.pad(there, (0, 1), value=1)
         x = self.start(torch.cat(parts, dim=1))
         for number, layer in enumerate(self.layers):
-            x = links @ F.linear(x, layer.weight) + layer.bias
+            x = links @ F.linear(x, layer.weight) + layer.bias  # type: ignore[arg-type,operator]
             if number < len(self.layers) - 1:
                 x = F.relu(x)
         return x[:, -1] if self.last_only else (x * there[:, :, None])[:, 1:].mean(1)

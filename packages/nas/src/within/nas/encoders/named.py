@@ -46,7 +46,7 @@ def _of_space(space: Space) -> list[int]:
 
 def _multi_edge(cells: tuple[CellGenes, ...], operations: int, cell_inputs: int = 2) -> dict[str, Variant]:
     """Returns encoders of cells of several input slots; a node's input is the cell's or a node before it."""
-    values = {}
+    values: dict[int, int] = {}
     for cell in cells:
         for node, (kinds, inputs) in enumerate(zip(cell.operations, cell.inputs, strict=True)):
             values |= dict.fromkeys(kinds, operations) | dict.fromkeys(inputs, cell_inputs + node)
@@ -103,4 +103,4 @@ def make_encoder(name: str, space_name: str, **options: Any) -> nn.Module:
             f"There is no encoder {name!r} for {space_name}" + (f", only for {', '.join(others)}" if others else ""),
             todo=f"choose one of {', '.join(variants)}",
         )
-    return Registry(variants).build(name, **options)  # type: ignore[no-any-return]
+    return Registry(variants).build(name, **options)

@@ -145,7 +145,7 @@ def _flow(start: int, widths: Sequence[int], operation_width: int) -> tuple[nn.M
     """Returns the linear maps of the layers and of their gates."""
     transforms = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise((start, *widths)))
     for transform in transforms:
-        bound = transform.out_features**-0.5  # type: ignore[union-attr,operator]
+        bound = transform.out_features**-0.5  # type: ignore[operator]
         nn.init.uniform_(transform.weight, -bound, bound)  # type: ignore[arg-type]
     return transforms, nn.ModuleList(nn.Linear(operation_width, width) for width in widths)
 

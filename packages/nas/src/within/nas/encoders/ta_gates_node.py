@@ -13,7 +13,6 @@ NAS-Bench-101 take three steps and update every vertex, input and output too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -114,8 +113,15 @@ class TaGatesNodeEncoder(nn.Module):
             found.append(self.plain.read_out(x, kinds))
             if step < self.time_steps - 1:
                 from_output = F.pad(self.conversion(x[:, -1:]), (0, 0, x.shape[1] - 1, 0))
-                layers: Any = (self.transforms, self.gates, self.biases)
-                back = flow(from_output, links.transpose(1, 2), embedded, *layers, self.residual)
+                back = flow(
+                    from_output,
+                    links.transpose(1, 2),
+                    embedded,
+                    self.transforms,
+                    self.gates,
+                    self.biases,
+                    self.residual,
+                )
                 seen = torch.cat([embedded.detach(), x.detach(), back], dim=2)
                 embedded = embedded + self.update_scale * changing * self.update(seen)
         return found

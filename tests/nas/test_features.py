@@ -15,6 +15,7 @@ from within.nas.features import (
     NASBENCH101_COLUMNS,
     NASBENCH201_COLUMNS,
     cell_graph,
+    computed,
     joined,
     looked_up,
     nasbench101_graph,
@@ -141,6 +142,14 @@ def test_numbers_of_inner_nodes_do_not_matter(seed):
         [(*a.ravel().tolist(), *b.ravel().tolist()) for a, b in ((kinds, inputs), moved)]
     )
     assert np.array_equal(found[0], found[1])
+
+
+def test_costs_are_columns():
+    """On NAS-Bench-201 without dead operations, the same as those of the graph."""
+    cells = [cell for cell in list(nasbench201.SPACE.all())[::101] if nasbench201.live(cell) == cell]
+    found = computed(nasbench201.parameters, nasbench201.macs)(cells)
+    assert np.array_equal(found, nasbench201_graph(cells)[:, -2:])
+    assert computed(nasbench201.macs)([]).shape == (0, 1)
 
 
 def test_columns_of_a_table_are_looked_up():

@@ -116,6 +116,13 @@ def looked_up(table: Table, names: Sequence[str]) -> Features:
     return features
 
 
+def computed(*functions: Callable[[Architecture], float]) -> Features:
+    """Returns a function that gives a column for each function of an architecture, such as a space's exact costs."""
+    return lambda architectures: np.array(
+        [[function(each) for function in functions] for each in architectures], dtype=np.float64
+    ).reshape(-1, len(functions))
+
+
 def joined(*parts: Features) -> Features:
     """Returns a function that gives the columns of several, side by side."""
     return lambda architectures: np.concatenate([part(architectures) for part in parts], axis=1)

@@ -8,8 +8,9 @@
 Ning et al.: A Generic Graph-based Neural Architecture Encoding Scheme for Predictor-based NAS, ECCV 2020 (TPAMI 2023).
 The embedding of a cell is the mean over its inner nodes; those of several cells, such as normal and reduction, follow
 each other. All cells share the weights; the information at the cell's inputs is learned for each. A gate depends on the
-operation alone and is computed once a layer; a slot is one gather, so two edges between one pair of nodes are no case
-of their own. The order of a node's slots and the numbers of the inner nodes do not matter.
+operation alone and is computed once a layer, and so is what the cells' inputs send; a slot is one gather, so two edges
+between one pair of nodes are no case of their own. The order of a node's slots and the numbers of the inner nodes do
+not matter.
 """
 
 from __future__ import annotations
@@ -65,8 +66,7 @@ class GatesMultiEdgeEncoder(nn.Module):
                 todo="give cells of one shape",
             )
         inner, _ = cells[0].shape
-        self.cell_inputs, self.nodes = cell_inputs, cell_inputs + inner
-        self.none, self.residual, self.add_slots = none, residual, add_slots
+        self.cell_inputs, self.none, self.add_slots = cell_inputs, none, add_slots
         self.embedding_width = len(cells) * widths[-1]
         self.operations = nn.Embedding(operations, operation_width, padding_idx=none)
         self.inputs = nn.Parameter(torch.randn(len(cells), cell_inputs, node_width))
@@ -81,37 +81,58 @@ class GatesMultiEdgeEncoder(nn.Module):
         self.register_buffer("kind_genes", torch.tensor([cell.operations for cell in cells]), persistent=False)
         self.register_buffer("input_genes", torch.tensor([cell.inputs for cell in cells]), persistent=False)
 
+        nodes = cell_inputs + inner
+        kept = (torch.arange(nodes) < (nodes if residual is None else residual)).to(torch.get_default_dtype())[:, None]
+        self.register_buffer("kept_at_inputs", kept[:cell_inputs], persistent=False)
+        self.register_buffer("kept_inside", kept[cell_inputs:], persistent=False)
+
     kind_genes: Tensor
     input_genes: Tensor
+    kept_at_inputs: Tensor
+    kept_inside: Tensor
 
     def forward(self, architectures: Int64[Tensor, "batch genes"]) -> Float[Tensor, "batch width"]:
         """Returns an embedding of each."""
-        nodes = self.node_embeddings(architectures)
-        return nodes[:, :, self.cell_inputs :].mean(2).flatten(1)
+        return self._passed(architectures)[1].mean(2).flatten(1)
 
     def node_embeddings(self, architectures: Int64[Tensor, "batch genes"]) -> Float[Tensor, "batch cells nodes width"]:
         """Returns what the last layer leaves at each node of each cell, the cell's inputs first."""
+        at_inputs, inner = self._passed(architectures)
+        return torch.cat([at_inputs.expand(len(inner), -1, -1, -1), inner], dim=2)
+
+    def _passed(self, architectures: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what the last layer leaves at the cells' inputs, equal for all, and at the inner nodes of each."""
         batch = len(architectures)
         cells, inner, slots = self.kind_genes.shape
         kinds = architectures[:, self.kind_genes.flatten()]
-        begins = torch.arange(batch * cells, device=architectures.device).view(batch, cells, 1) * self.nodes
-        origins = (architectures[:, self.input_genes.flatten()].view(batch, cells, -1) + begins).flatten()
-        first = torch.cat([self.inputs, self.others.expand(-1, inner, -1)], dim=1)
-        x = self.start(first).expand(batch, -1, -1, -1)
+        first, later = self._rows(architectures)
+        at_inputs, x = self.start(self.inputs), self.start(self.others)[None]
         for number, (transform, gate) in enumerate(zip(self.transforms, self.gates, strict=True)):
-            sent = transform(x)
+            sent_by_inputs, sent = transform(at_inputs), transform(x)
             opening = torch.sigmoid(gate(self.operations.weight))
             if self.none is not None:
                 opening = opening.index_fill(0, torch.tensor(self.none, device=opening.device), 0)
-            messages = F.embedding(kinds.flatten(), opening) * sent.reshape(-1, sent.shape[-1]).index_select(0, origins)
+            table = torch.cat([sent_by_inputs.flatten(0, 1), sent.flatten(0, 2)])
+            messages = F.embedding(kinds, opening) * F.embedding(later if number else first, table)
             arriving = messages.view(batch, cells, inner, slots, -1)
             arriving = arriving.sum(3) if self.add_slots else arriving.mean(3)
-            x = F.pad(arriving, (0, 0, self.cell_inputs, 0)) + self._kept(sent)
+            at_inputs, x = sent_by_inputs * self.kept_at_inputs, arriving + sent * self.kept_inside
             if number < len(self.transforms) - 1:
-                x = F.relu(x)
-        return x
+                at_inputs, x = F.relu(at_inputs), F.relu(x)
+        return at_inputs, x
 
-    def _kept(self, sent: Tensor) -> Tensor:
-        if self.residual is None:
-            return sent
-        return F.pad(sent[:, :, : self.residual], (0, 0, 0, self.nodes - self.residual))
+    def _rows(self, architectures: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns where the input of each slot is among the rows of all nodes, in the first layer and in the others.
+
+        The cells' inputs come first. Inner nodes are all equal in the first layer: one row for each cell.
+        """
+        batch = len(architectures)
+        cells, inner, slots = self.kind_genes.shape
+        nodes = architectures[:, self.input_genes.flatten()].view(batch, cells, inner * slots)
+        cell = torch.arange(cells, device=nodes.device)[:, None]
+        own = torch.arange(batch * cells, device=nodes.device).view(batch, cells, 1) * inner
+        of_inputs, begin = cell * self.cell_inputs + nodes, cells * self.cell_inputs
+        is_input = nodes < self.cell_inputs
+        first = torch.where(is_input, of_inputs, begin + cell)
+        later = torch.where(is_input, of_inputs, begin + own + nodes - self.cell_inputs)
+        return first.flatten(1), later.flatten(1)

@@ -69,7 +69,7 @@ class TaGatesEdgeEncoder(nn.Module):
             raise WithinError(f"{time_steps} time steps", todo="give one or more")
         self.nodes = max(after for _, after in edges) + 1
         self.time_steps, self.update_scale, self.skip, self.noise = time_steps, update_scale, skip, noise
-        self.embedding_width = widths[-1]
+        self.embedding_width, self.conversion_width = widths[-1], conversion_widths[-1]
         self.operations = nn.Embedding(operations, operation_width)
         self.input = nn.Parameter(torch.randn(node_width))
         self.start = nn.Linear(node_width, start_width)
@@ -101,44 +101,53 @@ class TaGatesEdgeEncoder(nn.Module):
         return torch.stack(self._steps(architectures))
 
     def _steps(self, architectures: Tensor) -> list[Tensor]:
-        embedded = self.operations(architectures)
+        embedded = self.operations.weight  # of operations; as soon as they differ, of edges
         if self.training and self.noise:
+            embedded = self.operations(architectures)
             embedded = embedded + self.noise * torch.randn_like(embedded)
-        first = torch.cat([self.input[None], self.input.new_zeros(self.nodes - 1, self.input.numel())])
-        begin = self.start(first).expand(len(architectures), -1, -1)
+        begun = self.start(torch.stack([self.input, torch.zeros_like(self.input)]))[:, None, None]
+        nothing = begun.new_zeros(1, 1, self.conversion_width)
         found = []
         for step in range(self.time_steps):
-            x, messages = self._passed(begin, architectures, embedded, backward=False)
-            found.append(x[:, -1])
+            output, messages = self._passed(begun[0], begun[1], architectures, embedded, backward=False)
+            found.append(output)
             if step < self.time_steps - 1:
-                from_output = F.pad(self.conversion(x[:, -1:]), (0, 0, self.nodes - 1, 0))
-                _, back = self._passed(from_output, architectures, embedded, backward=True)
+                from_output = self.conversion(output)[:, None]
+                _, back = self._passed(from_output, nothing, architectures, embedded, backward=True)
+                embedded = embedded if embedded.ndim == 3 else F.embedding(architectures, embedded)
                 seen = torch.cat([embedded.detach(), messages.detach(), back], dim=2)
                 changing = F.embedding(architectures, self.has_parameters[:, None])
                 embedded = embedded + self.update_scale * changing * self.update(seen)
         return found
 
-    def _passed(self, x: Tensor, architectures: Tensor, embedded: Tensor, *, backward: bool) -> tuple[Tensor, Tensor]:
-        """Returns what the last layer leaves at the nodes, and its message on each edge."""
+    def _passed(
+        self, source: Tensor, inner: Tensor, architectures: Tensor, embedded: Tensor, *, backward: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Returns what the last layer leaves at the node that information ends at, and its message on each edge.
+
+        The source alone keeps what it had, which on the way forward is the same for all cells; the last node sends
+        nothing.
+        """
         transforms, gates = (
             (self.backward_transforms, self.backward_gates) if backward else (self.transforms, self.gates)
         )
-        origins, targets, source = (self.ends, self.begins, self.nodes - 1) if backward else (self.begins, self.ends, 0)
-        into = F.one_hot(targets, self.nodes).T.to(x.dtype)
-        at_source = F.one_hot(torch.tensor(source, device=x.device), self.nodes).to(x.dtype)[:, None]
-        carries = (architectures != 0).to(x.dtype)[:, :, None]
-        passes = None if self.skip is None else (architectures == self.skip)[:, :, None]
-        messages = x
+        origins, targets = (self.ends, self.begins) if backward else (self.begins, self.ends)
+        into = F.one_hot(targets, self.nodes).T.to(source.dtype)
+        senders = origins % (self.nodes - 1)  # on the way back the last node is the source, and stands first
+        count, carries = len(architectures), (architectures != 0).to(source.dtype)[:, :, None]
+        inner = inner.expand(-1, self.nodes - 2, -1)
         for number, (transform, gate) in enumerate(zip(transforms, gates, strict=True)):
-            sent = transform(x)
-            opening = torch.sigmoid(gate(embedded)) * carries
-            if passes is not None:
-                opening = opening.masked_fill(passes, 1)
-            messages = opening * sent.index_select(1, origins)
-            x = torch.einsum("ne,bed->bnd", into, messages) + at_source * sent
-            if number < len(transforms) - 1:
-                x = F.relu(x)
-        return x, messages
+            source, inner = transform(source), transform(inner)
+            sent = torch.cat([source.expand(count, -1, -1), inner.expand(count, -1, -1)], dim=1)
+            opening = torch.sigmoid(gate(embedded))
+            opening = carries * (opening if embedded.ndim == 3 else F.embedding(architectures, opening))
+            if self.skip is not None:
+                opening = opening.masked_fill((architectures == self.skip)[:, :, None], 1)
+            messages = opening * sent.index_select(1, senders)
+            if number == len(transforms) - 1:
+                return into[0 if backward else -1] @ messages, messages
+            source, inner = F.relu(source), F.relu(into[1:-1] @ messages)
+        raise AssertionError("there is no layer")
 
 
 def _flow(start: int, widths: Sequence[int], operation_width: int) -> tuple[nn.ModuleList, nn.ModuleList]:

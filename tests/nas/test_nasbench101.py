@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -180,3 +182,21 @@ def test_counts_are_those_of_a_traced_network(seed):
     cell = next(each for each in iter(lambda: SPACE.random(generator), None) if to_matrix(reduced(each))[1][2] != 3)
     graph = trace(Published(*reduced_graph(cell)), (torch.zeros(1, 3, 32, 32),))
     assert (Params()(graph), Macs()(graph)) == (nasbench101.parameters(cell), nasbench101.macs(cell))
+
+
+@pytest.mark.parametrize(("vertices", "different"), [(2, 1), (3, 6), (4, 84), (5, 2441)])
+def test_published_numbers_of_different_cells(vertices, different):
+    """1 + 6 + 84 + 2,441 + 62,010 + 359,082 = 423,624 cells of 2 to 7 vertices; the first four enumerated here."""
+    pairs = list(itertools.combinations(range(vertices), 2))
+    found = set()
+    for edges in itertools.product((0, 1), repeat=len(pairs)):
+        matrix = np.zeros((vertices, vertices), int)
+        for pair, there in zip(pairs, edges, strict=True):
+            matrix[pair] = there
+        names = ["input", *["maxpool3x3"] * (vertices - 2), "output"]
+        cell = from_matrix(matrix, names)
+        if reduced(cell) != cell or not nasbench101.is_network(cell):
+            continue
+        for operations in itertools.product(range(3), repeat=vertices - 2):
+            found.add(canonical((*cell[:21], *operations, *cell[21 + vertices - 2 :])))
+    assert len(found) == different

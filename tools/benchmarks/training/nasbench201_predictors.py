@@ -24,6 +24,8 @@ from tools.benchmarks.networks.packed_weights import filled, store
 from within.core import parallel
 from within.core.bench import benchmark_folder
 from within.core.errors import WithinError
+from within.nas.comparator import Comparator, train_comparator
+from within.nas.comparator import scores as comparator_scores
 from within.nas.encoders.gates_edge import GatesEdgeEncoder
 from within.nas.encoders.gcn import GcnEdgeEncoder
 from within.nas.encoders.sequence import LstmEncoder, MlpEncoder
@@ -77,21 +79,27 @@ def first_rows(table: Table, share: float) -> Table:
 def tau(predictor: torch.nn.Module) -> float:
     """Returns Kendall's tau-b over the test architectures."""
     _, test = halves()
-    return float(kendalltau(scores(predictor, test.architectures), test.labels(LABEL)).statistic)
+    score = comparator_scores if isinstance(predictor, Comparator) else scores
+    return float(kendalltau(score(predictor, test.architectures), test.labels(LABEL)).statistic)  # type: ignore[operator]
 
 
-def new_predictor(encoder: str, seed: int) -> Predictor:
-    """Returns a predictor before training."""
+def new_predictor(encoder: str, loss: str, seed: int) -> torch.nn.Module:
+    """Returns a predictor, or a comparator, before training."""
     torch.manual_seed(seed)
-    return Predictor(ENCODERS[encoder](), WIDTHS[encoder])
+    kind = Comparator if loss == "comparator" else Predictor
+    return kind(ENCODERS[encoder](), WIDTHS[encoder])
 
 
-def train(encoder: str, loss: str, share: float, seed: int) -> tuple[Predictor, float]:
+def train(encoder: str, loss: str, share: float, seed: int) -> tuple[torch.nn.Module, float]:
     """Returns a trained predictor and the CPU seconds of its training."""
-    predictor = new_predictor(encoder, seed)
+    predictor = new_predictor(encoder, loss, seed)
     known = first_rows(halves()[0], share)
+    labels = known.labels(LABEL)
     started = time.thread_time()
-    train_predictor(predictor, known.architectures, known.labels(LABEL), loss=loss, seed=seed)
+    if isinstance(predictor, Comparator):
+        train_comparator(predictor, known.architectures, labels, seed=seed)
+    else:
+        train_predictor(predictor, known.architectures, labels, loss=loss, seed=seed)
     return predictor, time.thread_time() - started
 
 
@@ -108,7 +116,10 @@ def again(each: Mapping[str, Any]) -> dict[str, Any]:
     """Measures a predictor that is kept in the repository."""
     torch.set_num_threads(1)
     predictor = filled(
-        new_predictor(each["encoder"], each["seed"]), Path(each["folder"]), each["keep"], made_by=each["made_by"]
+        new_predictor(each["encoder"], each["loss"], each["seed"]),
+        Path(each["folder"]),
+        each["keep"],
+        made_by=each["made_by"],
     )
     return {"tau": tau(predictor), "seconds": math.nan}
 

@@ -75,7 +75,7 @@ class LearnerSettings:
         if (self.encoder is None) == (self.baseline is None):
             raise WithinError("A learner needs an encoder or a baseline", where=self.name or "learner", todo="give one")
         for name, value, known in (
-            ("encoder", self.encoder, tuple(ENCODERS)),
+            ("encoder", self.encoder, tuple(dict.fromkeys(name for each in ENCODERS.values() for name in each))),
             ("baseline", self.baseline, tuple(BASELINES)),
             ("features", self.features, FEATURES),
             ("loss", self.loss, (*LOSSES, COMPARATOR)),

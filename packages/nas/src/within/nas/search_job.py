@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from within.nas.spaces.named import costs, space
-from within.nas.tables.named import read_table
 
 from within.core import parallel
 from within.core.cli.configuration import load_config, read_config
@@ -35,7 +33,9 @@ from within.nas.search.limits import Limit, Limits
 from within.nas.search_report import search_report
 from within.nas.search_settings import GIVEN, MethodSettings, SearchSettings, search_settings
 from within.nas.spaces import Architecture, Space
+from within.nas.spaces.named import costs, space
 from within.nas.tables.measured_space import measured_space
+from within.nas.tables.named import read_table
 from within.nas.tables.table import Table
 
 EVALUATIONS = "evaluations"

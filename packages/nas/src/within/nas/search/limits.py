@@ -96,8 +96,8 @@ class Limits:
                     self._foretold[limit.name] = LinearCost(self.space, history.architectures, measured)
 
     def held(self, objectives: Mapping[str, float]) -> bool:
-        """Whether what was measured is within all limits."""
-        return all(objectives[limit.name] <= limit.most for limit in self.limits)
+        """Whether what was measured is within the limits; those of known costs hold for all that was evaluated."""
+        return all(objectives[limit.name] <= limit.most for limit in self.limits if limit.cost is None)
 
 
 def least_cost(space: Space, cost: CostFunction) -> float:

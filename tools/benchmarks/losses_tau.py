@@ -20,7 +20,7 @@ REGRESSION, RANKING = "mse", ("hinge", "bce", "comparator", "listmle")
 def run(full: bool = False) -> BenchResult:
     """See the module."""
     started = time.perf_counter()
-    found = [each for loss in (REGRESSION, *RANKING) for each in study(("GATES",), (loss,), full=full)]
+    found = study(("GATES",), (REGRESSION, *RANKING), full=full)
     taus = {loss: means(found, loss=loss) for loss in (REGRESSION, *RANKING)}
     missed = [
         f"{loss} at {share:.0%}: {taus[loss][number]:.4f}, {REGRESSION} {taus[REGRESSION][number]:.4f}"

@@ -115,12 +115,8 @@ def job(each: Mapping[str, Any]) -> dict[str, Any]:
 def again(each: Mapping[str, Any]) -> dict[str, Any]:
     """Measures a predictor that is kept in the repository."""
     torch.set_num_threads(1)
-    predictor = filled(
-        new_predictor(each["encoder"], each["loss"], each["seed"]),
-        Path(each["folder"]),
-        each["keep"],
-        made_by=each["made_by"],
-    )
+    predictor = new_predictor(each["encoder"], each["loss"], each["seed"])
+    filled(predictor, Path(each["folder"]), each["keep"], made_by=each["made_by"])
     return {"tau": tau(predictor), "seconds": math.nan}
 
 
@@ -146,7 +142,7 @@ def study(
     """Returns the jobs with their taus: all trained anew with `full`, otherwise those of the long shares from files."""
     folder = benchmark_folder() / "artefacts" / "nasbench201"
     everything = jobs(encoders, losses, SHARES, seeds, folder)
-    made_by = f"within bench {'gates' if losses == ('hinge',) else 'losses'}-tau --full"
+    made_by = f"within bench {'gates-tau' if len(losses) == 1 else 'losses-tau'} --full"
     kept = [] if full else [{**each, "made_by": made_by} for each in everything if "keep" in each]
     to_train = [each for each in everything if full or "keep" not in each]
     runs = RUNS / "predictors.jsonl" if full else None

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
-from within.nas.baselines import learn_boosting, learn_forest, learn_ridge
-from within.nas.comparator import Comparator, train_comparator
-from within.nas.comparator import scores as comparator_scores
-from within.nas.encoders.named import ENCODERS, make_encoder
-from within.nas.features import Features, joined, looked_up, nasbench101_graph, nasbench201_graph
 
 from within.core.errors import WithinError
 from within.core.files import atomic_write
+from within.nas.baselines import learn_boosting, learn_forest, learn_ridge
+from within.nas.comparator import Comparator, train_comparator
+from within.nas.comparator import scores as comparator_scores
 from within.nas.dele import DynamicEnsemble, train_ensemble, train_experts
+from within.nas.encoders.named import ENCODERS, make_encoder
+from within.nas.features import Features, joined, looked_up, nasbench101_graph, nasbench201_graph
 from within.nas.predictor import LOSSES, Predictor, scores, train_predictor
 from within.nas.spaces import Architecture
 from within.nas.tables.table import Table

@@ -50,7 +50,17 @@ def mse(scores: Float[Tensor, " batch"], labels: Float[Tensor, " batch"]) -> Ten
 
 def hinge(scores: Float[Tensor, " batch"], labels: Float[Tensor, " batch"], margin: float = MARGIN) -> Tensor:
     """Returns the mean hinge loss of pairs; zero when no labels differ."""
-    first, second = pairs(labels)
+    return hinge_of_pairs(scores, labels, pairs(labels), margin)
+
+
+def hinge_of_pairs(
+    scores: Float[Tensor, " batch"],
+    labels: Float[Tensor, " batch"],
+    chosen: Int64[Tensor, "2 pairs"],
+    margin: float = MARGIN,
+) -> Tensor:
+    """Returns the mean hinge loss of given pairs; zero when there are none."""
+    first, second = chosen
     if not len(first):
         return scores.sum() * 0
     sign = torch.sign(labels[second] - labels[first])

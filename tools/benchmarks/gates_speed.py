@@ -70,7 +70,7 @@ def run(full: bool = False) -> BenchResult:
 
 
 def _differences(architectures: Sequence[Architecture], cells: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Returns the largest difference of the loss of the same pairs in float64, and that of its gradients over their largest."""
+    """Returns the largest differences of the loss of the same pairs and of its gradients, relative, in float64."""
     predictor = new_predictor("GATES", "hinge", 0).double().eval()
     network, genes = ReencodingGates(predictor).eval(), torch.tensor(architectures)
     labels = labels.double()

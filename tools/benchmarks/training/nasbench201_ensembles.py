@@ -31,12 +31,12 @@ from tools.benchmarks.training.nasbench201_predictors import (
 from within.core import parallel
 from within.core.bench import benchmark_folder
 from within.nas.dele import DynamicEnsemble, train_ensemble, train_experts
+from within.nas.tables.table import FAILED
 
 LABELS = (
     "cifar10_test_acc_12ep", "zc_grad_norm", "zc_snip", "zc_grasp", "macs", "zc_fisher", "zc_jacov", "zc_plain",
     "zc_synflow", "zc_nwot", "params", "lat_gold_6226",
 )  # fmt: skip
-FAILED = -1e7
 STORED_SEED = 0
 FOLDER = benchmark_folder() / "artefacts" / "nasbench201"
 

@@ -26,11 +26,10 @@ from within.nas.encoders.named import ENCODERS, make_encoder
 from within.nas.features import Features, joined, looked_up, nasbench101_graph, nasbench201_graph
 from within.nas.predictor import LOSSES, Predictor, scores, train_predictor
 from within.nas.spaces import Architecture
-from within.nas.tables.table import Table
+from within.nas.tables.table import FAILED, Table
 
 Score = Callable[[Sequence[Architecture]], Float[np.ndarray, " architectures"]]
 Learn = Callable[[Sequence[Architecture], Float[np.ndarray, " architectures"], int], Score]
-FAILED = -1e7  # tables write such numbers where a cheap score could not be computed
 COMPARATOR = "comparator"
 BASELINES = {"forest": learn_forest, "boosting": learn_boosting, "ridge": learn_ridge}
 GRAPHS: dict[str, Features] = {"nasbench201": nasbench201_graph, "nasbench101": nasbench101_graph}

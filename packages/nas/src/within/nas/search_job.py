@@ -25,11 +25,12 @@ from within.core.cli.run_directory import CONFIG, open_run_directory, run_folder
 from within.core.errors import WithinError
 from within.core.report import ReportContent, write_report
 from within.nas.evaluations import Evaluations
-from within.nas.learner import FAILED, learner
+from within.nas.learner import learner
 from within.nas.search import annealing, nsga2, predictor_based, random_search, regularised_evolution
 from within.nas.search.evaluation import from_table, in_parallel
 from within.nas.search.history import Evaluate, History
 from within.nas.search.limits import Limit, Limits
+from within.nas.search.prior import mean_rank
 from within.nas.search_report import search_report
 from within.nas.search_settings import GIVEN, MethodSettings, SearchSettings, search_settings
 from within.nas.spaces import Architecture, Space
@@ -203,7 +204,8 @@ def _by_predictor(
         each=method.each,
         inner=method.inner,  # type: ignore[arg-type]
         looked_at=method.looked_at,
-        first=None if method.first is None or table is None else _column(table, method.first),
+        prior=mean_rank(table, method.prior) if method.prior and table is not None else None,
+        prior_weight=method.prior_weight,
         **options,
     )
 
@@ -226,9 +228,8 @@ def _closed_form(name: str, cost: str) -> Any:
 
 
 def _column(table: Table, name: str) -> Any:
-    """Returns a function that looks a column up; what is missing or failed is the lowest."""
-    values = table.column(name)
-    values = np.where(np.isfinite(values) & (values > FAILED), values, -np.inf)
+    """Returns a function that looks a column up."""
+    values = table.labels(name)
     rows = {architecture: row for row, architecture in enumerate(table.architectures)}
     return lambda architectures: values[[rows[each] for each in architectures]]
 

@@ -43,7 +43,8 @@ class MethodSettings:
         start, each: architectures evaluated at first, and in each round.
         inner: how the highest score is looked for.
         looked_at: random architectures for each one that is picked.
-        first: a column by which the first ones are chosen, the highest first, instead of by chance.
+        prior: cheap labels whose mean rank chooses the first ones, instead of chance, and has a say in later ones.
+        prior_weight: of the prior beside the predictor.
     """
 
     kind: str
@@ -57,7 +58,8 @@ class MethodSettings:
     each: int = 10
     inner: str = "random"
     looked_at: int = 500
-    first: str | None = None
+    prior: Sequence[str] = ()
+    prior_weight: float = 1.0
 
     def __post_init__(self) -> None:
         for what, value, known in (("method", self.kind, METHODS), ("inner search", self.inner, tuple(INNER))):
@@ -129,7 +131,7 @@ class SearchSettings:
         if any(sign not in (-1, 1) for sign in self.further.values()):
             raise WithinError("An objective's sign is neither 1 nor -1", where="further")
         if self.table is None and any(
-            each.first or (each.learner is not None and each.learner.cheap_labels) for each in self.methods
+            each.prior or (each.learner is not None and each.learner.cheap_labels) for each in self.methods
         ):
             raise WithinError("Cheap labels are columns of a table", where="methods", todo="give table and path")
 

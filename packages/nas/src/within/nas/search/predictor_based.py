@@ -20,6 +20,7 @@ from within.nas.search.history import History
 from within.nas.search.inner import INNER, Inner
 from within.nas.search.limits import Limits
 from within.nas.search.pareto import best_first
+from within.nas.search.prior import combined
 from within.nas.search.random_search import drawn
 from within.nas.spaces import Architecture, Space
 
@@ -28,6 +29,7 @@ Learn = Callable[[Sequence[Architecture], Float[np.ndarray, " architectures"], i
 
 SPREAD = 10  # candidates by each weighing of the objectives, for each one that is evaluated
 WEIGHINGS = 5
+SAMPLE = 2_000
 
 
 def search(
@@ -41,7 +43,8 @@ def search(
     each: int = 10,
     inner: Inner = "random",
     looked_at: int = 500,
-    first: Score | None = None,
+    prior: Score | None = None,
+    prior_weight: float = 1.0,
     limits: Limits | None = None,
     seed: int = 0,
 ) -> History:
@@ -57,7 +60,9 @@ def search(
         each: architectures evaluated in a round.
         inner: how the highest score is looked for; a name of `within.nas.search.inner.INNER`.
         looked_at: random architectures for each one that is picked, for the inner search "random".
-        first: a score to begin with, such as a cheap label; otherwise the first ones are random.
+        prior: a score that costs no query, see `within.nas.search.prior`: it chooses the first ones, which are random
+            otherwise, and has a say in the later ones.
+        prior_weight: of the prior beside the predictor; with 0 it chooses the first ones alone.
         limits: of costs; what is known or foretold to be above them is never evaluated.
         seed: of everything random.
 
@@ -71,13 +76,16 @@ def search(
     candidates = INNER[inner](space, history, limits.allowed, generator, looked_at)
     begin = min(start, history.left)
     history.ask(
-        candidates(first, begin) if first is not None else drawn(space, history, generator, begin, limits.allowed)
+        candidates(prior, begin) if prior is not None else drawn(space, history, generator, begin, limits.allowed)
     )
+    sample = [space.random(generator) for _ in range(SAMPLE)] if prior is not None else []
     number = 0
     while history.left > 0 and len(history):
         limits.learn(history)
         count = min(each, history.left)
         score = learn(history.architectures, history.values(objective), number)
+        if prior is not None and prior_weight:
+            score = combined(score, prior, prior_weight, sample)
         if further:
             picked = _beside(space, history, score, further, candidates, count)
         else:

@@ -15,6 +15,8 @@ from within.core.errors import WithinError
 from within.nas.spaces import Architecture, Space
 from within.nas.tables.columns import read_columns
 
+FAILED = -1e7  # published tables write lower numbers where a cheap score could not be computed
+
 
 @dataclass(frozen=True, eq=False)
 class Table:

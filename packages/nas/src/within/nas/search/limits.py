@@ -84,6 +84,23 @@ class Limits:
                 found[rows] = self._foretold[limit.name](chosen) <= limit.most
         return found
 
+    @property
+    def to_be_learned(self) -> bool:
+        """Whether a limited cost can be neither computed nor foretold yet."""
+        return any(limit.cost is None and limit.name not in self._foretold for limit in self.limits)
+
+    def nearest(self, architectures: Sequence[Architecture], count: int) -> list[Architecture]:
+        """Returns so many that known costs allow and whose foretold costs exceed the limits the least."""
+        excess = np.zeros(len(architectures))
+        for limit in self.limits:
+            if limit.cost is not None:
+                excess[limit.cost(architectures) > limit.most] = np.inf
+            elif limit.name in self._foretold:
+                over = self._foretold[limit.name](architectures) - limit.most
+                excess = np.maximum(excess, over / (abs(limit.most) or 1.0))
+        order = np.argsort(excess, kind="stable")[:count]
+        return [architectures[row] for row in order if np.isfinite(excess[row])]
+
     def learn(self, history: History) -> None:
         """Learns the costs that are not known from what was evaluated, when that has grown by a tenth."""
         if len(history) < max(LEAST_KNOWN, 1.1 * self._learned_from):

@@ -61,7 +61,7 @@ def search(
         inner: how the highest score is looked for; a name of `within.nas.search.inner.INNER`.
         looked_at: random architectures for each one that is picked, for the inner search "random".
         prior: a score that costs no query, see `within.nas.search.prior`: it chooses the first ones, which are random
-            otherwise, and has a say in the later ones.
+            otherwise (and when costs have yet to be learned), and has a say in the later ones.
         prior_weight: of the prior beside the predictor; with 0 it chooses the first ones alone.
         limits: of costs; what is known or foretold to be above them is never evaluated.
         seed: of everything random.
@@ -75,9 +75,10 @@ def search(
     limits = limits or Limits(space, ())
     candidates = INNER[inner](space, history, limits.allowed, generator, looked_at)
     begin = min(start, history.left)
-    history.ask(
-        candidates(prior, begin) if prior is not None else drawn(space, history, generator, begin, limits.allowed)
-    )
+    if prior is None or limits.to_be_learned:
+        history.ask(drawn(space, history, generator, begin, limits.allowed))
+    else:
+        history.ask(candidates(prior, begin))
     sample = [space.random(generator) for _ in range(SAMPLE)] if prior is not None else []
     number = 0
     while history.left > 0 and len(history):
@@ -90,6 +91,8 @@ def search(
             picked = _beside(space, history, score, further, candidates, count)
         else:
             picked = candidates(score, count)
+        if not picked:  # nothing is foretold to be within the limits: learn where they come nearest
+            picked = limits.nearest(drawn(space, history, generator, looked_at), count)
         if not picked:
             break
         history.ask(picked)

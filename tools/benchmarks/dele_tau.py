@@ -1,8 +1,9 @@
 """DELE against plain predictors by the share of NAS-Bench-201 they learn from.
 
 By default the experts of one seed, stored in 8 bits, learn from 1, 5 and 10 % of the true labels, beside plain
-predictors with the same seed; `full` trains experts of two seeds and learns from all shares. At 1 % two forms more: learned
-weights that do not see the architecture, and no expert of the 12-epoch accuracy. Published: Zhao et al., AAAI 2023.
+predictors with the same seed; `full` trains experts of two seeds and learns from all shares. At 1 % two forms more:
+learned weights that do not see the architecture, and no expert of the 12-epoch accuracy. Published: Zhao et al., AAAI
+2023.
 """
 
 from __future__ import annotations

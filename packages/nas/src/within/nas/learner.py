@@ -90,7 +90,8 @@ class LearnerSettings:
     def title(self) -> str:
         """What tables and plots call it."""
         kind = self.encoder or f"{self.baseline} on {self.features}"
-        return self.name or (f"{kind} with {len(self.cheap_labels)} cheap labels" if self.cheap_labels else kind)
+        count = len(self.cheap_labels)
+        return self.name or (f"{kind} with {count} cheap label{'s' * (count > 1)}" if count else kind)
 
 
 def learner(settings: LearnerSettings, table: Table, space: str, *, seed: int = 0, keep: Path | None = None) -> Learn:

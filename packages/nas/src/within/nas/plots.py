@@ -67,19 +67,22 @@ def best_so_far(
     """Returns the best value against queries: the median over the seeds, and the middle half shaded."""
 
     def draw(axes: Axes) -> None:
-        lowest = []
+        lowest: list[float] = []
         for number, (name, found) in enumerate(curves.items()):
             length = max(map(len, found))
             values = np.stack([np.pad(each, (0, length - len(each)), mode="edge") for each in found])
             queries, colour = np.arange(1, length + 1), COLORS[number % len(COLORS)]
-            low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
+            ordered = np.sort(values, axis=0)
+            ordered[~np.isfinite(ordered)] = np.nan  # nothing is within the limits yet
+            low, middle, high = (ordered[int(part * (len(values) - 1))] for part in (0.25, 0.5, 0.75))
             axes.step(queries, middle, where="post", color=colour, label=name)
             axes.fill_between(queries, low, high, step="post", color=colour, alpha=0.2)
-            lowest.append(middle[min(9, length - 1)])
+            lowest += middle[np.isfinite(middle)][:10].tolist()[-1:]
         if optimum is not None:
             axes.axhline(optimum, color="#444444", linewidth=0.8, linestyle="--", label="best of the table")
         top = axes.get_ylim()[1]
-        axes.set_ylim(min(lowest), top)
+        if lowest:
+            axes.set_ylim(min(lowest), top)
         axes.set_xscale("log")
         axes.set_xlabel("queries")
         axes.set_ylabel(f"best {objective}")

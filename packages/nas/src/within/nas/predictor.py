@@ -46,7 +46,7 @@ class Predictor(nn.Module):
     def forward(self, architectures: Int64[Tensor, "batch genes"]) -> Tensor:
         """Returns a score of each, (batch,), or several numbers, (batch, outputs)."""
         found = self.head(self.encoder(architectures))
-        return found[:, 0] if found.shape[1] == 1 else found  # type: ignore[no-any-return]
+        return found[:, 0] if found.shape[1] == 1 else found
 
 
 def train_predictor(

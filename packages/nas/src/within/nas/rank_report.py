@@ -83,7 +83,7 @@ def _taus(
 def _others(
     settings: RankSettings, figures: Mapping[Key, RankingFigures], shares: list[float], sizes: list[int]
 ) -> ReportTable:
-    rows = []
+    rows: list[tuple[str | int | float | bool | None, ...]] = []
     for number, each in enumerate(settings.learners):
         for share, size in zip(shares, sizes, strict=True):
             found = [figures[number, share, seed] for seed in settings.seeds]

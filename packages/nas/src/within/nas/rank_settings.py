@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from within.nas.tables.named import read_table
 
 from within.core.cli.configuration import read_dataclass
 from within.core.errors import WithinError
 from within.nas.learner import LearnerSettings
+from within.nas.tables.named import read_table
 from within.nas.tables.table import Table
 
 
@@ -20,13 +20,15 @@ class Split:
     """Which architectures are learned from, and which are tested on.
 
     Attributes:
-        column: by which they are told apart; without one they are shuffled.
+        column: by which they are told apart; without one, by their order.
         below: values of the column that are learned from; a share of the rows where there is no column.
+        shuffled: where there is no column, rows are shuffled first.
         seed: of the shuffling.
     """
 
     column: str | None = None
     below: float = 0.5
+    shuffled: bool = True
     seed: int = 0
 
     def of(self, table: Table) -> tuple[Table, Table]:
@@ -36,7 +38,9 @@ class Split:
             WithinError: when either has fewer than two.
         """
         if self.column is None:
-            order = np.random.default_rng(self.seed).permutation(len(table))
+            order = np.arange(len(table))
+            if self.shuffled:
+                order = np.random.default_rng(self.seed).permutation(order)
             parts = np.split(order, [round(self.below * len(table))])
         else:
             lower = table.column(self.column) < self.below

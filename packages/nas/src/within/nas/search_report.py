@@ -10,12 +10,12 @@ import numpy as np
 from within.core.report import BudgetRow, ImageStrip, ReportContent, ReportTable, collect_provenance
 from within.nas.plots import best_so_far, pareto
 from within.nas.rank_report import PLOTS
-from within.nas.search.history import History
+from within.nas.search.history import History, Objectives
 from within.nas.search.limits import Limits, best_within, values_within
 from within.nas.search.nsga2 import vectors
 from within.nas.search.pareto import pareto_front
 from within.nas.search_settings import SearchSettings
-from within.nas.spaces import Space
+from within.nas.spaces import Architecture, Space
 from within.nas.tables.table import Table
 
 Found = Mapping[tuple[int, int], History]  # by method and seed
@@ -105,7 +105,7 @@ def _methods(settings: SearchSettings, found: Found, limits: Limits, curves, opt
 
 
 def _front(settings: SearchSettings, found: Found, limits: Limits, space: Space) -> ReportTable:
-    everything = {}
+    everything: dict[Architecture, Objectives] = {}
     for history in found.values():
         everything.update(
             (architecture, objectives)

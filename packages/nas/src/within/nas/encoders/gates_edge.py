@@ -66,7 +66,7 @@ class GatesEdgeEncoder(nn.Module):
         self.transforms = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in zip(before, widths, strict=True))
         self.gates = nn.ModuleList(nn.Linear(operation_width, width) for width in widths)
         for transform in self.transforms:
-            bound = transform.out_features**-0.5  # type: ignore[union-attr,operator]
+            bound = transform.out_features**-0.5  # type: ignore[operator]
             nn.init.uniform_(transform.weight, -bound, bound)  # type: ignore[arg-type]
         self.order = sorted(range(len(edges)), key=lambda number: edges[number][1])
         self.edges = tuple(edges[number] for number in self.order)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +60,7 @@ class LstmEncoder(nn.Module):
             return self._read_once(architectures)
         columns = [self.tokens[str(count)](architectures[:, at]) for at, count in enumerate(self.values)]
         _, (state, _) = self.recurrent(torch.stack(columns, dim=1))
-        return state[0]  # type: ignore[no-any-return]
+        return state[0]
 
     def _read_once(self, architectures: Tensor) -> Tensor:
         weights = [math.prod(self.values[at + 1 :]) for at in range(len(self.values))]
@@ -68,8 +69,10 @@ class LstmEncoder(nn.Module):
         for count in self.values[:0:-1]:
             beginnings.append((beginnings[-1] // count).unique_consecutive())
         layer = self.recurrent
+        hidden = cast(Tensor, layer.weight_hh_l0)
+        bias = cast(Tensor, layer.bias_ih_l0) + cast(Tensor, layer.bias_hh_l0)
         tables = {
-            count: F.linear(self.tokens[str(count)].weight, layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0)  # type: ignore[arg-type]
+            count: F.linear(self.tokens[str(count)].weight, layer.weight_ih_l0, bias)  # type: ignore[arg-type]
             for count in set(self.values)
         }
         before: Tensor | None = None
@@ -81,7 +84,7 @@ class LstmEncoder(nn.Module):
                 cell = torch.sigmoid(admit) * torch.tanh(new)
             else:
                 parent = torch.searchsorted(before, beginning // count)
-                gates = gates + F.linear(state, layer.weight_hh_l0).index_select(0, parent)
+                gates = gates + F.linear(state, hidden).index_select(0, parent)
                 admit, forget, new, show = gates.chunk(4, dim=1)
                 cell = torch.sigmoid(forget) * cell.index_select(0, parent) + torch.sigmoid(admit) * torch.tanh(new)
             state, before = torch.sigmoid(show) * torch.tanh(cell), beginning

@@ -71,4 +71,4 @@ def checked(found: Any, names: Sequence[str], where: str) -> Objectives:
                 where=where,
                 todo=f"return finite numbers for {', '.join(names)}, such as {{{names[0]!r}: 0.93}}",
             )
-    return found  # type: ignore[no-any-return]
+    return found

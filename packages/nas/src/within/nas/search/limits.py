@@ -74,8 +74,8 @@ class Limits:
         """Returns whether each may be evaluated: known costs are within limits, foretold ones too."""
         found = everything_allowed(architectures)
         for limit in self.limits:
-            rows = np.flatnonzero(found)
-            if not len(rows):
+            rows = np.flatnonzero(found).tolist()
+            if not rows:
                 break
             chosen = [architectures[row] for row in rows]
             if limit.cost is not None:

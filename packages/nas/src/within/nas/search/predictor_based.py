@@ -9,6 +9,7 @@ none other is foretold to beat.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -124,10 +125,17 @@ def _beside(
     pool: dict[Architecture, None] = {}
     for share in np.linspace(0, 1, WEIGHINGS):
         weights = np.array([1 - share, *[share / len(further)] * len(further)]) / scale
-        found = candidates(lambda architectures, weights=weights: foretold(architectures) @ weights, SPREAD * count)
+        found = candidates(functools.partial(_weighed, foretold, weights), SPREAD * count)
         pool.update(dict.fromkeys(found))
     everything = list(pool)
     return [everything[row] for row in best_first(foretold(everything))[:count]] if everything else []
+
+
+def _weighed(
+    foretold: Callable[[Sequence[Architecture]], np.ndarray], weights: np.ndarray, architectures: Sequence[Architecture]
+) -> Float[np.ndarray, " architectures"]:
+    found: Float[np.ndarray, " architectures"] = foretold(architectures) @ weights
+    return found
 
 
 def _linear(space: Space, history: History, name: str) -> Score:

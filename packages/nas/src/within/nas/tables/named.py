@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from within.core.errors import WithinError
+from within.nas.spaces import darts
 from within.nas.tables import (
     accel_nasbench_table,
     device_latency,
@@ -16,7 +17,14 @@ from within.nas.tables import (
     nasnet_cell_table,
     transnasbench101_table,
 )
+from within.nas.tables.own_table import read_own
 from within.nas.tables.table import Table
+
+
+def _read_darts(path: str | Path) -> Table:
+    """Reads .csv or parquet with a column `genotype` in the format of DARTS, and columns of numbers."""
+    return read_own(path, darts.SPACE, text="genotype", from_text=darts.from_text)
+
 
 TABLES: Mapping[str, Callable[[str | Path], Table]] = MappingProxyType(
     {
@@ -26,6 +34,7 @@ TABLES: Mapping[str, Callable[[str | Path], Table]] = MappingProxyType(
         "accel_nasbench": accel_nasbench_table.read,
         "nasnet_cell": nasnet_cell_table.read,
         "transnasbench101": transnasbench101_table.read,
+        "darts": _read_darts,
         "mobile_net_v3": device_latency.read_mobile_net,
     }
 )

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from within.core.errors import WithinError
 from within.nas.losses import MARGIN, pairs
-from within.nas.predictor import BATCH, fit_architectures
+from within.nas.predictor import BATCH, fit_architectures, scaled_labels
 from within.nas.spaces import Architecture
 
 Pairing = Literal["concatenated", "difference"]
@@ -109,15 +109,7 @@ def train_comparator(
     """
     if loss not in LOSSES:
         raise WithinError(f"There is no loss {loss!r} of a pair", todo=f"choose one of {', '.join(LOSSES)}")
-    values = np.asarray(labels, dtype=np.float64)
-    if values.shape != (len(architectures),):
-        raise WithinError(f"Labels of {values.shape} for {len(architectures)} architectures")
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        raise WithinError("A label is NaN or infinite", where=f"row {bad[0]}")
-    if len(np.unique(values)) < 2:
-        raise WithinError("No two labels differ, so there is no order to learn", todo="give labels that differ")
-    low, high = values.min(), values.max()
+    targets = scaled_labels(architectures, labels)
 
     def of_pairs(found: Tensor, better: Tensor) -> Tensor:
         if loss == "bce":
@@ -134,7 +126,7 @@ def train_comparator(
         back = module.compared(embedded[second], embedded[first])
         return {"loss": of_pairs(there, better) + of_pairs(back, 1 - better)}
 
-    fit_architectures(comparator, architectures, (values - low) / (high - low), objective, **options)
+    fit_architectures(comparator, architectures, targets, objective, **options)
 
 
 def ranked(

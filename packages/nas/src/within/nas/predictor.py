@@ -69,6 +69,26 @@ def train_predictor(
     Raises:
         WithinError: for fewer than two architectures, an unknown loss, or labels that are missing or all equal.
     """
+    if isinstance(loss, str) and loss not in LOSSES:
+        raise WithinError(f"There is no loss {loss!r}", todo=f"choose one of {', '.join(LOSSES)}")
+    function = LOSSES[loss] if isinstance(loss, str) else loss
+    fit_architectures(
+        predictor,
+        architectures,
+        scaled_labels(architectures, labels),
+        lambda module, inputs, target: {"loss": function(module(*inputs), target)},
+        **options,
+    )
+
+
+def scaled_labels(
+    architectures: Sequence[Architecture], labels: Float[np.ndarray, " architectures"]
+) -> Float[np.ndarray, " architectures"]:
+    """Returns the labels brought to [0, 1].
+
+    Raises:
+        WithinError: for fewer than two architectures, or labels that are missing or all equal.
+    """
     if len(architectures) < 2:
         raise WithinError(f"{len(architectures)} architecture to learn an order from", todo="give two or more")
     if len(architectures) != len(labels):
@@ -79,16 +99,8 @@ def train_predictor(
     low, high = values.min(), values.max()
     if low == high:
         raise WithinError(f"All labels are {low}", todo="give labels that differ")
-    if isinstance(loss, str) and loss not in LOSSES:
-        raise WithinError(f"There is no loss {loss!r}", todo=f"choose one of {', '.join(LOSSES)}")
-    function = LOSSES[loss] if isinstance(loss, str) else loss
-    fit_architectures(
-        predictor,
-        architectures,
-        (values - low) / (high - low),
-        lambda module, inputs, target: {"loss": function(module(*inputs), target)},
-        **options,
-    )
+    found: Float[np.ndarray, " architectures"] = (values - low) / (high - low)
+    return found
 
 
 def fit_architectures(

@@ -143,9 +143,9 @@ def problem(settings: SearchSettings) -> tuple[Space, Limits, Table | None]:
             least = float(table.column(each.cost).min())
             if least > each.most:
                 raise WithinError(
-                    f"No architecture of the table meets {each.cost} <= {each.most:g}: the least is {least:g}",
+                    f"No architecture of the table meets {each.cost} <= {each.most:.10g}: the least is {least:.10g}",
                     where=f"the limit of {each.cost}",
-                    todo=f"raise it to {least:g} or more",
+                    todo=f"raise it to {least:.10g} or more",
                 )
         elif each.known:
             raise WithinError(f"{each.cost} is known only in a table", where="limits", todo="leave known=True out")

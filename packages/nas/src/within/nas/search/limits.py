@@ -64,7 +64,8 @@ class Limits:
                 least = least_cost(space, limit.cost)
                 if least > limit.most:
                     raise WithinError(
-                        f"No architecture of {space.name} meets {limit.name} <= {limit.most:g}: the least is {least:.10g}",
+                        f"No architecture of {space.name} meets {limit.name} <= {limit.most:.10g}: the least is "
+                        f"{least:.10g}",
                         where=f"the limit of {limit.name}",
                         todo=f"raise it to {least:.10g} or more",
                     )

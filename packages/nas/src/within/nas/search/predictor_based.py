@@ -3,8 +3,8 @@
     random ones -> evaluate -> train -> inner search on scores -> evaluate its best -> train -> ...
 
 Ning et al.: GATES, ECCV 2020, section 3.4. The inner search sees scores alone, which cost no query; see
-`within.nas.search.inner`. With further objectives a predictor of each is learned, and those are evaluated next that
-none other is foretold to beat.
+`within.nas.search.inner`. With further objectives a predictor of each is learned; half of those evaluated next are the
+best by the objective alone, the others are such that none other is foretold to beat.
 """
 
 from __future__ import annotations
@@ -109,10 +109,11 @@ def _beside(
     candidates: Callable[[Score, int], list[Architecture]],
     count: int,
 ) -> list[Architecture]:
-    """Returns candidates that others are not foretold to beat, the least crowded first.
+    """Returns the best by the score, and as many candidates that others are not foretold to beat, least crowded first.
 
     Candidates are the best by sums of objectives, in units of their range, with several weights.
     """
+    best = candidates(score, (count + 1) // 2)
     costs = {name: _linear(space, history, name) for name in further}
 
     def foretold(architectures: Sequence[Architecture]) -> Float[np.ndarray, "architectures objectives"]:
@@ -127,8 +128,9 @@ def _beside(
         weights = np.array([1 - share, *[share / len(further)] * len(further)]) / scale
         found = candidates(functools.partial(_weighed, foretold, weights), SPREAD * count)
         pool.update(dict.fromkeys(found))
-    everything = list(pool)
-    return [everything[row] for row in best_first(foretold(everything))[:count]] if everything else []
+    others = [each for each in pool if each not in best]
+    order = best_first(foretold(others)) if others else ()
+    return [*best, *(others[row] for row in order)][:count]
 
 
 def _weighed(

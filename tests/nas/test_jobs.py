@@ -90,8 +90,12 @@ def test_a_ranking_is_a_command(ranking, tmp_path, capsys):
     again = json.loads(capsys.readouterr().out)
     assert again["metrics"]["tables"] == found["metrics"]["tables"]
     assert (run / "results.jsonl").read_text() == before
+    ranking["learners"][0]["epochs"] = 1  # another learner: nothing of the old one stands for it
+    changed = rank.main(ranking, run_directory=run, resume=True)[1].tables[0].rows
+    assert changed[0] != tuple(found["metrics"]["tables"][0]["rows"][0])
+    assert changed[1:] == tuple(map(tuple, found["metrics"]["tables"][0]["rows"][1:]))
     (run / "report.html").unlink()
-    assert report(run)[1].tables[0].rows == tuple(map(tuple, found["metrics"]["tables"][0]["rows"]))
+    assert report(run)[1].tables[0].rows == changed
     assert (run / "report.html").is_file()
 
 

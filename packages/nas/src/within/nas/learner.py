@@ -6,6 +6,7 @@ scikit-learn. Rankings and searches take any of them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +115,11 @@ def learner(settings: LearnerSettings, table: Table, space: str, *, seed: int = 
     return _predictor(settings, space, seed)
 
 
+def digest(*values: object) -> str:
+    """Returns a short name of settings, which changes when any of them does."""
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
+
+
 def _options(settings: LearnerSettings, seed: int) -> dict[str, Any]:
     return {"epochs": settings.epochs, "batch_size": settings.batch_size, "rate": settings.rate, "seed": seed}
 
@@ -145,7 +151,8 @@ def _ensemble(settings: LearnerSettings, table: Table, space: str, seed: int, ke
         )
 
     experts = made()
-    path = None if keep is None else keep / f"experts-{settings.title}-{seed}.safetensors"
+    known = digest(settings, space, table.where, len(table))
+    path = None if keep is None else keep / f"experts-{known}-{seed}.safetensors"
     if path is not None and path.is_file():
         experts.load_state_dict(load_file(path))
     else:

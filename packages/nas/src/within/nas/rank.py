@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from within.nas.tables.named import read_table
 
 from within.core import parallel
 from within.core.cli.configuration import load_config, read_config
@@ -22,10 +21,11 @@ from within.core.cli.run_directory import CONFIG, open_run_directory, run_folder
 from within.core.errors import WithinError
 from within.core.files import atomic_write
 from within.core.report import ReportContent, write_report
-from within.nas.learner import LearnerSettings, learner
+from within.nas.learner import LearnerSettings, digest, learner
 from within.nas.metrics import ranking_figures
 from within.nas.rank_report import rank_report
 from within.nas.rank_settings import RankSettings, Split, rank_settings
+from within.nas.tables.named import read_table
 from within.nas.tables.table import Table
 
 RESULTS, EXPERTS, SCORES = "results.jsonl", "experts", "scores"
@@ -43,8 +43,10 @@ class RankJob:
 
     @property
     def key(self) -> str:
-        """Names the job within its run."""
-        return f"{self.settings.learners[self.learner].title}, {self.share:g}, seed {self.seed}"
+        """Names the job and all that decides what comes of it."""
+        settings, chosen = self.settings, self.settings.learners[self.learner]
+        known = digest(chosen, settings.table, settings.path, settings.label, settings.split)
+        return f"{chosen.title}, {self.share:g}, seed {self.seed}, settings {known}"
 
     @property
     def scores_file(self) -> Path:

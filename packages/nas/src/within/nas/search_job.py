@@ -7,10 +7,8 @@ by a function run side by side; searches in a table do.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from within.core.cli.run_directory import CONFIG, open_run_directory, run_folder
 from within.core.errors import WithinError
 from within.core.report import ReportContent, write_report
 from within.nas.evaluations import Evaluations
-from within.nas.learner import learner
+from within.nas.learner import digest, learner
 from within.nas.search import annealing, nsga2, predictor_based, random_search, regularised_evolution
 from within.nas.search.evaluation import from_table, in_parallel
 from within.nas.search.history import Evaluate, History
@@ -59,11 +57,9 @@ class SearchJob:
     @property
     def what(self) -> str:
         """What the file of evaluations is told: all settings that decide what is evaluated."""
-        settings = asdict(self.settings)
-        kept = {name: value for name, value in settings.items() if name not in ("workers", "ray", "name", "queries")}
-        kept |= {"methods": settings["methods"][self.method], "seeds": self.seed}
-        text = json.dumps(kept, sort_keys=True, default=str)
-        return f"{self.settings.methods[self.method].title}, seed {self.seed}, settings {_digest(text)}"
+        method = self.settings.methods[self.method]
+        kept = replace(self.settings, methods=[method], seeds=[self.seed], workers=None, ray=None, name="", queries=1)
+        return f"{method.title}, seed {self.seed}, settings {digest(kept)}"
 
 
 def main(
@@ -245,7 +241,3 @@ def _jobs(settings: SearchSettings, folder: Path) -> list[SearchJob]:
         for number in range(len(settings.methods))
         for seed in settings.seeds
     ]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -31,7 +31,7 @@ from within.nas.tables.table import Table
 RESULTS, EXPERTS, SCORES = "results.jsonl", "experts", "scores"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RankJob:
     """One training: a learner, a share, a seed."""
 
@@ -52,6 +52,9 @@ class RankJob:
     def scores_file(self) -> Path:
         """Where the scores are."""
         return Path(self.folder) / SCORES / f"{self.learner}-{self.share:g}-{self.seed}.npy"
+
+    def __repr__(self) -> str:
+        return self.key
 
 
 def main(

@@ -40,7 +40,7 @@ from within.nas.tables.table import Table
 EVALUATIONS = "evaluations"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchJob:
     """One search: a method and a seed."""
 
@@ -60,6 +60,9 @@ class SearchJob:
         method = self.settings.methods[self.method]
         kept = replace(self.settings, methods=[method], seeds=[self.seed], workers=None, ray=None, name="", queries=1)
         return f"{method.title}, seed {self.seed}, settings {digest(kept)}"
+
+    def __repr__(self) -> str:
+        return self.what
 
 
 def main(

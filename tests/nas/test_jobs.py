@@ -121,6 +121,7 @@ def test_a_search_is_a_command(searching, tmp_path, capsys):
         ({"label": "holes"}, "labels 'holes' are NaN"),
         ({"split": {"column": "arch_idx", "below": 1}}, "There are 1 architectures to learn from"),
         ({"shares": [0.0]}, "share of 0"),
+        ({"shares": [1.0, 0.005]}, "A share of 0.005 of 200 architectures leaves 1 to learn from"),
         ({"learners": []}, "nothing to learn with"),
         ({"learners": [{"encoder": "gates", "epoch": 3}]}, "no setting 'epoch'.*epochs"),
         ({"learners": [{"baseline": "ridge"}, {"baseline": "ridge"}]}, "Two learners are called"),

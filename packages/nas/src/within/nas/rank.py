@@ -149,7 +149,7 @@ def _rank_one(job: RankJob) -> dict[str, Any]:
     settings, chosen = job.settings, job.settings.learners[job.learner]
     train, test = _halves(settings.table, settings.path, settings.split)
     learn = learner(chosen, train, settings.table, seed=job.seed, keep=Path(job.folder) / EXPERTS)
-    known = train.rows(range(max(2, int(job.share * len(train)))))
+    known = train.rows(range(settings.size(job.share, train)))
     score = learn(known.architectures, known.labels(settings.label), 0)
     found = score(test.architectures)
     with atomic_write(job.scores_file) as temporary, open(temporary, "wb") as file:

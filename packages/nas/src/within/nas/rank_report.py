@@ -35,7 +35,7 @@ def rank_report(
     shares = sorted(settings.shares)
     known = settings.read()
     train, test = settings.split.of(known)
-    sizes = [max(2, int(share * len(train))) for share in shares]
+    sizes = [settings.size(share, train) for share in shares]
     taus = {
         each.title: [[figures[number, share, seed].tau for seed in settings.seeds] for share in shares]
         for number, each in enumerate(settings.learners)

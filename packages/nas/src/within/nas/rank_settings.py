@@ -105,8 +105,19 @@ class RankSettings:
         for each in self.learners:
             for name in each.cheap_labels:
                 table.column(name)
-        self.split.of(table)
+        train, _ = self.split.of(table)
+        least = min(self.shares)
+        if self.size(least, train) < 2:
+            raise WithinError(
+                f"A share of {least:g} of {len(train)} architectures leaves {self.size(least, train)} to learn from",
+                where="shares",
+                todo="learn from two or more",
+            )
         return table
+
+    def size(self, share: float, train: Table) -> int:
+        """Returns how many architectures a share is."""
+        return int(share * len(train))
 
 
 def rank_settings(config: dict[str, Any], where: str) -> RankSettings:

@@ -80,9 +80,9 @@ def best_so_far(
             lowest += middle[np.isfinite(middle)][:10].tolist()[-1:]
         if optimum is not None:
             axes.axhline(optimum, color="#444444", linewidth=0.8, linestyle="--", label="best of the table")
-        top = axes.get_ylim()[1]
         if lowest:
-            axes.set_ylim(min(lowest), top)
+            highest = [float(each[-1]) for found in curves.values() for each in found]
+            _between(axes, min(lowest), max([*highest, *([] if optimum is None else [optimum])]))
         axes.set_xscale("log")
         axes.set_xlabel("queries")
         axes.set_ylabel(f"best {objective}")
@@ -117,13 +117,18 @@ def pareto(
         axes.scatter(*front, s=16, color=COLORS[1], linewidths=0, label="Pareto front")
         if limit is not None:
             axes.axvline(limit, color="#444444", linewidth=0.8, linestyle="--", label="limit")
-        good = np.quantile(everything[1], 0.1)
-        axes.set_ylim(good - 0.1 * (everything[1].max() - good + 1e-9), None)
+        _between(axes, float(np.quantile(everything[1], 0.1)), float(everything[1].max()))
         axes.set_xlabel(names[0])
         axes.set_ylabel(names[1])
         axes.legend(frameon=False, fontsize=8, loc="lower right")
 
     return _picture(draw, caption, path)
+
+
+def _between(axes: Axes, low: float, high: float) -> None:
+    """Shows these values and a little more."""
+    span = (high - low) or 1.0
+    axes.set_ylim(low - 0.05 * span, high + 0.05 * span)
 
 
 def _picture(draw: Callable[[Axes], None], caption: str, path: Path) -> Picture:

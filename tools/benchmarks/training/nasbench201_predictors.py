@@ -45,8 +45,11 @@ ENCODERS: Mapping[str, Any] = {
     "LSTM": functools.partial(LstmEncoder, (5,) * 6),
     "GCN": functools.partial(GcnEdgeEncoder, nasbench201.EDGES, 5),
     "GATES": functools.partial(GatesEdgeEncoder, nasbench201.EDGES, 5),
+    "GATES-200": functools.partial(GatesEdgeEncoder, nasbench201.EDGES, 5),
 }
-WIDTHS: Mapping[str, tuple[int, ...]] = {"MLP": (), "LSTM": (), "GCN": (300,) * 5, "GATES": (300,) * 5}
+WIDTHS: Mapping[str, tuple[int, ...]] = {
+    "MLP": (), "LSTM": (), "GCN": (300,) * 5, "GATES": (300,) * 5, "GATES-200": (200,),
+}  # fmt: skip
 
 
 def table_file() -> Path:

@@ -13,7 +13,7 @@ from scipy.stats import kendalltau
 from within.core.errors import WithinError
 from within.nas import losses
 from within.nas.encoders.gates_edge import GatesEdgeEncoder
-from within.nas.predictor import LOSSES, Predictor, scores, train_predictor
+from within.nas.predictor import LOSSES, Predictor, scaled_labels, scores, train_predictor
 from within.nas.spaces import nasbench201
 from within.nas.spaces.nasbench201 import EDGES, SPACE
 
@@ -99,3 +99,15 @@ def test_what_cannot_be_learned(cells):
             train_predictor(predictor(), *given)
     with pytest.raises(WithinError, match="no loss 'hing'"):
         train_predictor(predictor(), architectures[:3], labels[:3], loss="hing")
+
+
+def test_labels_between_0_and_1():
+    """Accuracies stay what they are, per cent too; anything else is stretched from the least to the greatest."""
+    cells = [(number,) for number in range(3)]
+    for labels, expected in (
+        ([0.1, 0.94, 0.5], [0.1, 0.94, 0.5]),
+        ([10.0, 94.0, 50.0], [0.1, 0.94, 0.5]),
+        ([-3.0, -1.0, -2.0], [0.0, 1.0, 0.5]),
+        ([100.0, 300.0, 200.0], [0.0, 1.0, 0.5]),
+    ):
+        np.testing.assert_allclose(scaled_labels(cells, np.array(labels)), expected)

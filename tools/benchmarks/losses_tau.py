@@ -1,10 +1,9 @@
 """Losses for GATES by the share of NAS-Bench-201 it learns from: regression, and four that learn an order.
 
-The perceptron after the encoder has one layer of 200, as published for this comparison; with five of 300 regression ends
-at a constant in six of ten trainings. By default the predictors of 1, 5 and 10 % are trained anew with three seeds and
-the stored ones of 50 and 100 % (their weights in 8 bits) are measured again; `full` trains all of them. Published, on
-NAS-Bench-101 whose table is not at hand: Ning et al., GATES, ECCV 2020: the losses that rank are above regression at
-every size.
+The perceptron after the encoder has one layer of 200, as published for this comparison. By default the predictors of 1,
+5 and 10 % are trained anew with three seeds and the stored ones of 50 and 100 % (their weights in 8 bits) are measured
+again; `full` trains all of them. Published, on NAS-Bench-101 whose table is not at hand: Ning et al., GATES, ECCV 2020:
+the losses that rank are above regression at every size.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from within.nas.spaces import Architecture
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {"mse": losses.mse, "hinge": losses.hinge, "bce": losses.bce, "listmle": losses.listmle}
 BATCH = 4096
+PER_CENT = 100.0
 
 
 class Predictor(nn.Module):
@@ -62,7 +63,7 @@ def train_predictor(
     Arguments:
         predictor: gives scores.
         architectures: to learn from.
-        labels: of each, the higher the better; brought to [0, 1] for the loss "mse".
+        labels: of each, the higher the better; see `scaled_labels`.
         loss: a name of `LOSSES`, or a function of scores and labels.
         options: see `fit_architectures`: epochs, batch_size, rate, seed.
 
@@ -84,7 +85,9 @@ def train_predictor(
 def scaled_labels(
     architectures: Sequence[Architecture], labels: Float[np.ndarray, " architectures"]
 ) -> Float[np.ndarray, " architectures"]:
-    """Returns the labels brought to [0, 1].
+    """Returns the labels in [0, 1]: as they are, or if they are not per cent / 100, or from the least to the greatest.
+
+    Only regression minds: near its ends, where the last way puts the best architecture, a sigmoid hardly moves.
 
     Raises:
         WithinError: for fewer than two architectures, or labels that are missing or all equal.
@@ -99,6 +102,8 @@ def scaled_labels(
     low, high = values.min(), values.max()
     if low == high:
         raise WithinError(f"All labels are {low}", todo="give labels that differ")
+    if low >= 0 and high <= PER_CENT:
+        return values if high <= 1 else values / PER_CENT
     found: Float[np.ndarray, " architectures"] = (values - low) / (high - low)
     return found
 

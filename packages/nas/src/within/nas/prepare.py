@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from within.core.errors import WithinError
 from within.nas.tables.named import read_table
 from within.nas.tables.nasbench101_table import prepare_nasbench101
-
-from within.core.errors import WithinError
 
 PREPARED: Mapping[str, Callable[[Path, Path], Any]] = {"nasbench101": prepare_nasbench101}
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from within.nas.spaces.named import SPACES, costs
 
 from within.core.report import ReportTable
 from within.core.report.quantity import quantity
+from within.nas.spaces.named import SPACES, costs
 
 
 def rows() -> list[dict[str, Any]]:

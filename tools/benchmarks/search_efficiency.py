@@ -2,7 +2,9 @@
 
 A query is a look-up of the 200-epoch test accuracy. The best 0.1 % are 12 of the 12,500 architectures at hand. The
 prior of some predictors is the mean rank of the seven cheap labels whose published rank correlation is above 0.7: they
-come from an untrained network or a closed form. The 12-epoch accuracy, which costs training, is used by none. `full`
+come from an untrained network or a closed form, and choose the same eight architectures for every seed to begin with;
+seeds differ in the predictor. The 12-epoch accuracy, which costs training, is used by none. Predictors score the whole
+space; both settings of evolution are compared with, the second being the better of those tried here. `full`
 does the same for CIFAR-100 and ImageNet16-120, for which nothing was chosen.
 """
 
@@ -38,10 +40,10 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "evolution, 100 and 25 drawn": {"search": regularised_evolution.search, "population": 100, "drawn": 25},
     "evolution, 20 and 5 drawn": {"search": regularised_evolution.search, "population": 20, "drawn": 5},
     "annealing": {"search": annealing.search},
-    "ridge on genes": {"learner": RIDGE, "start": 10, "each": 2},
-    "GATES": {"learner": GATES, "start": 10, "each": 2},
-    "ridge on genes, prior": {"learner": RIDGE, "start": 8, "each": 2, "prior": PRIOR},
-    "GATES, prior": {"learner": GATES, "start": 8, "each": 2, "prior": PRIOR},
+    "ridge on genes": {"learner": RIDGE, "start": 10, "each": 2, "inner": "all"},
+    "GATES": {"learner": GATES, "start": 10, "each": 2, "inner": "all"},
+    "ridge on genes, prior": {"learner": RIDGE, "start": 8, "each": 2, "prior": PRIOR, "inner": "all"},
+    "GATES, prior": {"learner": GATES, "start": 8, "each": 2, "prior": PRIOR, "inner": "all"},
 }
 JUDGED, EVOLUTION = "GATES, prior", ("evolution, 100 and 25 drawn", "evolution, 20 and 5 drawn")
 SEEDS, BEST = 50, 0.001

@@ -70,13 +70,13 @@ def prepare(table: Table, source: Source, target: Target, as_json: Json = False)
 
 
 @app.command(epilog="Example: within nas report runs/latency")
-def report(run: RunDirectory, as_json: Json = False) -> None:
+def report(directory: RunDirectory, as_json: Json = False) -> None:
     """Write report, plots and metrics of a run anew, without training or evaluating."""
 
     def reported() -> tuple[Path, ReportContent]:
         from within.nas.report import main
 
-        return main(run)
+        return main(directory)
 
     show_run(reported, as_json)
 
